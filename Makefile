@@ -1,0 +1,31 @@
+# Everything here works on a machine that has Python 3.11, make and gcc, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench clean
+.DEFAULT_GOAL := test
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+demo: $(READY)  ## ticker, trades and book of the embedded simulated exchange, as JSON lines
+	$(BIN)/okstream stream --venue sim --count 20 ticker:BTC-USDT trades:BTC-USDT,ETH-USDT book:BTC-USDT-SWAP
+
+check: $(READY)  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_layers.py
+
+test: check  ## every check and every test
+	$(BIN)/pytest
+
+bench: $(READY)  ## speed against a plain script, side by side
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""okstream: market data of the OKX family of exchanges."""

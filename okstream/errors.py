@@ -1,0 +1,62 @@
+"""
+Every exception okstream raises on purpose, sorted by what the operator can do.
+
+* OkstreamError
+    * ConfigError        change the command, the configuration or the code: asking again cannot help
+    * RefusedError       the exchange said no and will say it again; never retried as it stands
+        * LoginRefusedError          wrong key, secret, passphrase, clock, or site
+        * SubscriptionRefusedError   one subscription; the others live on
+    * LinkError          this connection is finished; okstream reconnects by itself
+        * InflateError   a binary frame is not one complete raw-Deflate stream, or exceeds the cap
+        * DecodeError    a message is not what the dialect describes
+    * SinkError          the output failed (disk full, closed pipe)
+        * ReaderGoneError            whoever read the pipe has closed it: a quiet end
+
+Anything else that escapes is a bug, or OSError from the network.
+"""
+
+
+class OkstreamError(Exception):
+    """The root of the tree above."""
+
+
+class ConfigError(OkstreamError):
+    """What was asked for cannot be: a name, an option or a value is wrong."""
+
+
+class RefusedError(OkstreamError):
+    """
+    The exchange refused. `code` is its own code as text, or None where it gave none.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LoginRefusedError(RefusedError):
+    """The exchange does not accept these credentials, this site for them, or this clock."""
+
+
+class SubscriptionRefusedError(RefusedError):
+    """The exchange does not serve this subscription."""
+
+
+class LinkError(OkstreamError):
+    """This connection is of no more use."""
+
+
+class InflateError(LinkError):
+    """Not one complete raw-Deflate stream within the cap."""
+
+
+class DecodeError(LinkError):
+    """Not a message of this dialect."""
+
+
+class SinkError(OkstreamError):
+    """The output failed for good."""
+
+
+class ReaderGoneError(SinkError):
+    """The reader at the other end of the pipe has left."""

@@ -1,0 +1,422 @@
+"""
+What is delivered: one record for one thing that happened.
+
+docs/records.md is the schema, with units, nulls and source keys; a test holds it against this file.
+Prices and sizes are the exchange's own text, `ts` is its clock in ms, `recv` ours in ns (both since the epoch,
+UTC). Records are immutable by contract: several lanes share one.
+"""
+
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+import orjson
+
+SCHEMA = 1
+"""Number of the schema in docs/records.md; grows when a key is added."""
+
+Row = list[str]
+"""One book level: price, size, then whatever else the venue put there."""
+
+
+@dataclass(slots=True)
+class Record:
+    """The head that every record of a public channel begins with."""
+
+    type: str = field(default="", init=False)
+    venue: str
+    channel: str
+    inst: str | None
+    ts: int | None
+    recv: int
+
+
+@dataclass(slots=True)
+class UserRecord:
+    """The same head for user channels: `account` is the configured name, never a key."""
+
+    type: str = field(default="", init=False)
+    venue: str
+    channel: str
+    inst: str | None
+    account: str
+    ts: int | None
+    recv: int
+
+
+@dataclass(slots=True)
+class Ticker(Record):
+    """Last trade, best bid and ask, and the last 24 hours."""
+
+    type: str = field(default="ticker", init=False)
+    last: str | None
+    last_size: str | None
+    bid: str | None
+    bid_size: str | None
+    ask: str | None
+    ask_size: str | None
+    open: str | None
+    high: str | None
+    low: str | None
+    volume: str | None
+    turnover: str | None
+    open_utc0: str | None
+    open_utc8: str | None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Trade(Record):
+    """One taker order's matches at one price; `id` is the last match's, `count` how many they are."""
+
+    type: str = field(default="trade", init=False)
+    id: str
+    price: str
+    size: str
+    side: str | None
+    count: int | None
+    source: str | None = None
+    seq: int | None = None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Book(Record):
+    """`action` is `snapshot` (replaces) or `update` (rows replace levels; size 0 removes one)."""
+
+    type: str = field(default="book", init=False)
+    action: str
+    bids: list[Row]
+    asks: list[Row]
+    seq: int | None
+    prev: int | None
+    checksum: int | None = None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Candle(Record):
+    """One bar, as it stands; `ts` is the time it opens."""
+
+    type: str = field(default="candle", init=False)
+    open: str | None
+    high: str | None
+    low: str | None
+    close: str | None
+    volume: str | None
+    turnover: str | None
+    turnover_quote: str | None
+    closed: bool | None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Funding(Record):
+    """The funding rate of a perpetual."""
+
+    type: str = field(default="funding", init=False)
+    rate: str | None
+    funding_ts: int | None
+    next_rate: str | None
+    next_ts: int | None
+    rate_min: str | None
+    rate_max: str | None
+    premium: str | None
+    interest: str | None
+    settled_rate: str | None
+    settlement: str | None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class MarkPrice(Record):
+    """The price that margins are computed with."""
+
+    type: str = field(default="mark_price", init=False)
+    price: str | None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class IndexPrice(Record):
+    """An index, and its last 24 hours."""
+
+    type: str = field(default="index_price", init=False)
+    price: str | None
+    open: str | None
+    high: str | None
+    low: str | None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class OpenInterest(Record):
+    """What is held in contracts: as a count, in the base currency, in USD."""
+
+    type: str = field(default="open_interest", init=False)
+    contracts: str | None
+    base: str | None
+    usd: str | None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Liquidation(Record):
+    """One liquidation order; the exchange sends a sample of them, in no order of time."""
+
+    type: str = field(default="liquidation", init=False)
+    side: str | None
+    position_side: str | None
+    price: str | None
+    size: str | None
+    loss: str | None
+    currency: str | None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Instrument(Record):
+    """What is traded, and what its sizes mean."""
+
+    type: str = field(default="instrument", init=False)
+    kind: str | None
+    state: str | None
+    base: str | None
+    quote: str | None
+    settle: str | None
+    family: str | None
+    contract_value: str | None
+    contract_currency: str | None
+    contract_type: str | None
+    option_type: str | None
+    strike: str | None
+    tick_size: str | None
+    lot_size: str | None
+    min_size: str | None
+    listed_ts: int | None
+    expires_ts: int | None
+    code: int | None
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Order(UserRecord):
+    """One state of one order of ours."""
+
+    type: str = field(default="order", init=False)
+    id: str
+    client_id: str | None
+    side: str | None
+    position_side: str | None
+    kind: str | None
+    price: str | None
+    size: str | None
+    state: str | None
+    filled: str | None
+    average: str | None
+    trade_id: str | None
+    fill_price: str | None
+    fill_size: str | None
+    fill_ts: int | None
+    fee: str | None
+    fee_currency: str | None
+    created_ts: int | None
+    extra: dict[str, Any]
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Fill(UserRecord):
+    """One fill of one order of ours."""
+
+    type: str = field(default="fill", init=False)
+    id: str
+    order_id: str
+    client_id: str | None
+    side: str | None
+    price: str | None
+    size: str | None
+    liquidity: str | None
+    count: int | None
+    extra: dict[str, Any]
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Balance(UserRecord):
+    """One currency of one account; `currency` null is the account as a whole."""
+
+    type: str = field(default="balance", init=False)
+    currency: str | None
+    equity: str | None
+    cash: str | None
+    available: str | None
+    frozen: str | None
+    action: str | None
+    page: int | None
+    last_page: bool | None
+    extra: dict[str, Any]
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Position(UserRecord):
+    """One position of one account; size 0 is one that was closed."""
+
+    type: str = field(default="position", init=False)
+    id: str | None
+    side: str | None
+    size: str | None
+    available: str | None
+    average: str | None
+    mark: str | None
+    unrealized: str | None
+    leverage: str | None
+    margin_mode: str | None
+    liquidation: str | None
+    currency: str | None
+    action: str | None
+    page: int | None
+    last_page: bool | None
+    extra: dict[str, Any]
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Native:
+    """A message of a channel that has no normalised form: whole, in `data`."""
+
+    type: str = field(default="native", init=False)
+    venue: str
+    channel: str
+    inst: str | None
+    account: str | None
+    ts: int | None
+    recv: int
+    data: Any
+    origin: str | None = None
+
+
+@dataclass(slots=True)
+class Gap:
+    """
+    A statement of this process: between `after` and `until` (both delivered) something may be missing.
+
+    Written as `open` the moment loss is possible and as `closed`, with the same `gap`, directly before
+    delivery goes on. `after` and `until` are trade ids or book sequence numbers, null where there is none.
+    """
+
+    type: str = field(default="gap", init=False)
+    venue: str
+    channel: str
+    inst: str | None
+    account: str | None
+    ts: int | None
+    recv: int
+    gap: str
+    state: str
+    reason: str
+    after: str | int | None
+    after_ts: int | None
+    until: str | int | None
+    until_ts: int | None
+    lost: int | None
+
+
+@dataclass(slots=True)
+class Status:
+    """A statement of this process: what has become of a subscription, a link, or the stream."""
+
+    type: str = field(default="status", init=False)
+    venue: str
+    channel: str | None
+    inst: str | None
+    account: str | None
+    ts: int | None
+    recv: int
+    state: str
+    detail: Any
+
+    STATES: ClassVar[tuple[str, ...]] = (
+        "started", "connecting", "live", "void", "stale", "rotating", "disconnected", "refused", "failed", "ended",
+    )  # fmt: skip
+
+
+GAP_REASONS = (
+    "start", "disconnected", "sequence", "checksum", "malformed", "stale", "refused", "overflow", "sink",
+)  # fmt: skip
+
+DataRecord = (
+    Ticker | Trade | Book | Candle | Funding | MarkPrice | IndexPrice | OpenInterest | Liquidation | Instrument
+    | Order | Fill | Balance | Position | Native
+)  # fmt: skip
+Statement = Gap | Status
+AnyRecord = DataRecord | Statement
+
+TYPES: dict[str, type[AnyRecord]] = {
+    kind.__dataclass_fields__["type"].default: kind
+    for kind in (
+        Ticker, Trade, Book, Candle, Funding, MarkPrice, IndexPrice, OpenInterest, Liquidation, Instrument,
+        Order, Fill, Balance, Position, Native, Gap, Status,
+    )
+}  # fmt: skip
+
+_NO_ORIGIN = b',"origin":null}'
+_NO_ACCOUNT = b'"account":null,'
+
+
+def encode(record: AnyRecord) -> bytes:
+    """
+    Return `record` as one line of JSON, newline included.
+
+    `origin` and `account` are left out where they are None. orjson writes every field of a dataclass, so they
+    are cut afterwards: `origin` is always last, and the first `"account":null,` outside of a string is the field,
+    because quotes inside strings are escaped and only strings come before it.
+    """
+    line = orjson.dumps(record)
+    if line.endswith(_NO_ORIGIN):
+        line = line[: -len(_NO_ORIGIN)] + b"}"
+    if getattr(record, "account", "") is None:
+        line = line.replace(_NO_ACCOUNT, b"", 1)
+    return line + b"\n"
+
+
+Identity = tuple[str | int | None, ...]
+
+
+def identity(record: DataRecord) -> Identity:
+    """
+    Return what makes `record` the same in every process that sees it: venue, channel, account, inst and a key.
+
+    The key is the trade id; for a book with a sequence action, prev, seq and ts; for an order its id, update time,
+    state and filled size; for a fill order id, trade id and side; for everything else ts and a 64-bit hash of the
+    exchange's content. `recv` and `origin` take no part.
+    """
+    head = (record.venue, record.channel, getattr(record, "account", None), record.inst)
+    match record:
+        case Trade():
+            return (*head, record.id)
+        case Book() if record.seq is not None:
+            return (*head, record.action, record.prev, record.seq, record.ts)
+        case Order():
+            return (*head, record.id, record.ts, record.state, record.filled)
+        case Fill():
+            return (*head, record.order_id, record.id, record.side)
+        case _:
+            return (*head, record.ts, _content_hash(record))
+
+
+def _content_hash(record: DataRecord) -> str:
+    digest = blake2b(digest_size=8)
+    digest.update(orjson.dumps(content(record)))
+    return digest.hexdigest()
+
+
+_CONTENT: dict[type, tuple[str, ...]] = {
+    kind: tuple(f.name for f in fields(kind) if f.name not in {"recv", "origin"}) for kind in TYPES.values()
+}
+
+
+def content(record: AnyRecord) -> tuple[Any, ...]:
+    """Return every field of `record` but `recv` and `origin`, in the schema's order."""
+    return tuple(getattr(record, name) for name in _CONTENT[type(record)])
