@@ -354,7 +354,7 @@ Statement = Gap | Status
 AnyRecord = DataRecord | Statement
 
 TYPES: dict[str, type[AnyRecord]] = {
-    kind.__dataclass_fields__["type"].default: kind
+    str(kind.__dataclass_fields__["type"].default): kind
     for kind in (
         Ticker, Trade, Book, Candle, Funding, MarkPrice, IndexPrice, OpenInterest, Liquidation, Instrument,
         Order, Fill, Balance, Position, Native, Gap, Status,

@@ -5,9 +5,9 @@ Hosts, paths and limits are from the exchange's documentation as of 2026-10 (v5)
 documentation of the time (v3, v1, whose servers are gone: gateways and simulators are reached with `--url`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
 from .channels import unknown
@@ -45,9 +45,7 @@ V5_LIMITS = Limits(connects=3, requests=480, requests_shared=False, request_byte
 V3_LIMITS = Limits(connects=1, requests=240, requests_shared=True, request_bytes=4096)
 V1_LIMITS = Limits(connects=1, requests=None, requests_shared=False, request_bytes=4096, ping_every=25.0)
 
-_V5_PATHS = MappingProxyType(
-    {"public": "/ws/v5/public", "private": "/ws/v5/private", "business": "/ws/v5/business"}
-)
+_V5_PATHS = MappingProxyType({"public": "/ws/v5/public", "private": "/ws/v5/private", "business": "/ws/v5/business"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ class Venue:
         if known or not path:
             paths = {kind: prefix + p + query for kind, p in self.paths.items()}
         else:
-            paths = {kind: path + query for kind in self.paths}
+            paths = dict.fromkeys(self.paths, path + query)
         return replace(self, url=base, paths=MappingProxyType(paths), rest=None)
 
     def link_url(self, kind: str) -> str:

@@ -1,0 +1,1 @@
+"""OKEx and OKCoin v3."""

@@ -1,0 +1,241 @@
+"""
+OKX v5, today's dialect: JSON text frames, `arg` and `data`.
+
+    -> {"id":"7","op":"subscribe","args":[{"channel":"tickers","instId":"BTC-USDT"}]}
+    <- {"id":"7","event":"subscribe","arg":{"channel":"tickers","instId":"BTC-USDT"},"connId":"accb8e21"}
+    <- {"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","last":"63707.3",...}]}
+
+Source: https://www.okx.com/docs-v5/en/ as of 2026-10, and recorded frames of 2022 to 2026.
+This file asks and reads replies; okx_v5_rows.py reads the rows of data.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from ..channels import BARS, PUBLIC, USER, Subscription, unknown
+from ..errors import ConfigError, DecodeError
+from . import (
+    Ack,
+    Decoder,
+    Dropped,
+    LoginReply,
+    Message,
+    Notice,
+    Op,
+    Other,
+    Pong,
+    Push,
+    Refusal,
+    Traits,
+    guard,
+    okx_v5_rows,
+)
+from .signing import Credentials, hmac_sha256
+
+NAME = "okx-v5"
+
+_OWN = {
+    "ticker": "tickers",
+    "book": "books",
+    "book5": "books5",
+    "bbo": "bbo-tbt",
+    "book-l2-tbt": "books-l2-tbt",
+    "book50-l2-tbt": "books50-l2-tbt",
+    "book-rpi": "books-rpi",
+    "funding": "funding-rate",
+    "index-price": "index-tickers",
+    "liquidations": "liquidation-orders",
+}
+_LACKING = {"book10", "book20"}
+
+CHANNELS: Mapping[str, str] = MappingProxyType(
+    {name: _OWN.get(name, name) for name in (*PUBLIC, *USER) if name not in _LACKING}
+    | {f"candle-{bar}": f"candle{bar}" for bar in BARS}
+)
+
+_BUSINESS = frozenset(
+    "trades-all block-tickers public-block-trades public-struc-block-trades sprd-bbo-tbt sprd-books5"
+    " sprd-books-l2-tbt sprd-public-trades sprd-tickers".split()
+)
+_BUSINESS_LOGIN = frozenset(
+    "economic-calendar orders-algo algo-advance deposit-info withdrawal-info grid-orders-spot"
+    " grid-orders-contract grid-positions grid-sub-orders algo-recurring-buy copytrading-lead-notification rfqs"
+    " quotes struc-block-trades sprd-orders sprd-trades".split()
+)
+_PRIVATE = frozenset("account positions balance_and_position liquidation-warning account-greeks orders fills".split())
+_PUBLIC_NATIVE = frozenset(
+    "option-trades price-limit opt-summary estimated-price adl-warning call-auction-details"
+    " event-contract-markets status".split()
+)
+_CANDLE = re.compile(rf"(mark-price-|index-|sprd-)?candle({'|'.join(BARS)})")
+_NATIVE = _PUBLIC_NATIVE | _BUSINESS | _BUSINESS_LOGIN | _PRIVATE
+# Documented for tick-by-tick books on the public path, since 2026-04-07 with fee tier VIP4.
+_PUBLIC_LOGIN = frozenset({"books-l2-tbt", "books50-l2-tbt"})
+_PATHS = ("public", "private", "business")
+
+_NEEDS_KIND = frozenset({"instruments", "liquidation-orders"})
+_DEFAULT_ANY = frozenset({"orders", "positions"})
+_SILENT = frozenset({"instruments", "liquidation-orders", "orders", "fills"})
+_UNKEYED = frozenset({"uid", "extraParams"})
+
+
+def _split(sub: Subscription) -> tuple[str, str]:
+    """Return the exchange's own name of the channel and the path it rides on."""
+    own = CHANNELS.get(sub.channel)
+    if own is None:
+        prefix, slash, rest = sub.channel.partition("/")
+        if slash and prefix in _PATHS and rest:
+            return rest, prefix
+        own = sub.channel
+        if own not in _NATIVE and not _CANDLE.fullmatch(own):
+            raise _no_channel(own)
+    if own in _PRIVATE:
+        return own, "private"
+    if own in _BUSINESS or own in _BUSINESS_LOGIN or _CANDLE.fullmatch(own):
+        return own, "business"
+    return own, "public"
+
+
+def _no_channel(name: str) -> ConfigError:
+    for ours, own in CHANNELS.items():
+        if own == name:
+            return ConfigError(f"channel {name!r} is called {ours!r} here, in every dialect")
+    known = [name for name in CHANNELS if not name.startswith("candle-")]
+    error = unknown("channel", name, [*known, "candle-1m", "candle-1H", "candle-1D", *_NATIVE])
+    return ConfigError(f"{error}. One that is newer than this okstream goes by its path: public/{name}")
+
+
+def _arg(sub: Subscription) -> dict[str, str]:
+    own, _ = _split(sub)
+    arg = {"channel": own}
+    if own in _DEFAULT_ANY:
+        arg["instType"] = "ANY"
+    arg.update(sub.args)
+    if sub.inst is not None:
+        arg["instId"] = sub.inst
+    return arg
+
+
+def _key(arg: Mapping[str, Any]) -> str:
+    if len(arg) == 2 and "instId" in arg:
+        return f"{arg['channel']}:{arg['instId']}"
+    rest = sorted((name, value) for name, value in arg.items() if name != "channel" and name not in _UNKEYED)
+    if len(rest) == 1 and rest[0][0] == "instId":
+        return f"{arg['channel']}:{rest[0][1]}"
+    return ":".join([str(arg["channel"]), ",".join(f"{name}={value}" for name, value in rest)])
+
+
+def traits(sub: Subscription) -> Traits:
+    own, path = _split(sub)
+    keys = {name for name, _ in sub.args}
+    if sub.channel in CHANNELS:
+        if own in _NEEDS_KIND and "instType" not in keys:
+            raise ConfigError(f"{sub.channel} wants a kind of instrument: {sub.channel}:instType=SWAP")
+        if own not in _NEEDS_KIND and own not in _PRIVATE and sub.inst is None:
+            raise ConfigError(f"{sub.channel} wants an instrument: {sub.channel}:BTC-USDT")
+    return Traits(
+        key=_key(_arg(sub)),
+        path=path,
+        login=own in _PRIVATE or own in _BUSINESS_LOGIN or own in _PUBLIC_LOGIN,
+        first_push=sub.channel in CHANNELS and own not in _SILENT,
+        cached=own in {"trades", "option-trades"},
+        chained=own == "trades",
+        incremental=own.startswith("books") and own != "books5",
+    )
+
+
+def decoder(sub: Subscription, venue: str) -> Decoder:
+    own = CHANNELS.get(sub.channel)
+    decode = okx_v5_rows.decoder(own, sub, venue) if own else okx_v5_rows.native(sub, venue)
+    return guard(decode, f"{sub.channel} of {NAME}")
+
+
+def login(credentials: Credentials, wall_ms: int) -> bytes:
+    timestamp = str(wall_ms // 1000)
+    arg = {
+        "apiKey": credentials.key,
+        "passphrase": credentials.passphrase,
+        "timestamp": timestamp,
+        "sign": hmac_sha256(credentials.secret, timestamp),
+    }
+    return orjson.dumps({"op": "login", "args": [arg]})
+
+
+def request(op: Op, subs: Sequence[Subscription], request: str) -> bytes:
+    return orjson.dumps({"id": request, "op": op, "args": [_arg(sub) for sub in subs]})
+
+
+def size(sub: Subscription) -> int:
+    return len(orjson.dumps(_arg(sub))) + 1
+
+
+def ping() -> bytes:
+    return b"ping"
+
+
+def route(text: bytes) -> bytes | None:
+    if not text.startswith(b'{"arg":'):
+        return None
+    end = text.find(b'"data":[')
+    return text[:end] if end > 0 else None
+
+
+def read(text: bytes) -> list[Message]:
+    if text == b"pong":
+        return [Pong()]
+    try:
+        message = orjson.loads(text)
+        if "event" in message:
+            return [_event(message)]
+        if "data" in message:
+            return [Push(_key(message["arg"]), message)]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DecodeError(f"not a message of {NAME}: {type(error).__name__}: {error}") from None
+    raise DecodeError(f"not a message of {NAME}: neither event nor data")
+
+
+_RETRY = frozenset({"60014", "60023", "63999", "64007"})
+_CLOCK = frozenset({"60004", "60006"})
+_LOGIN = _CLOCK | {"60005", "60007", "60009", "60023", "60024", "60026", "60032", "63999"}
+
+
+def _event(message: Any) -> Message:
+    if not isinstance(message, dict):
+        raise TypeError("not an object")
+    event, code, text = message["event"], message.get("code"), str(message.get("msg", ""))
+    code = None if code is None else str(code)
+    request = message.get("id")
+    if request is not None and not isinstance(request, str):
+        raise TypeError("the id is not text")
+    if event in ("subscribe", "unsubscribe"):
+        return Ack(event, _key(message["arg"]), request)
+    if event == "login":
+        return LoginReply(code == "0", code, text)
+    if event == "error":
+        if code in _LOGIN:
+            return LoginReply(False, code, text, clock=code in _CLOCK, retry=code in _RETRY)
+        return Refusal(code, text, _named(text), request, retry=code in _RETRY)
+    if event == "notice":
+        return Notice(code, text)
+    if event == "channel-conn-count-error":
+        channel = f"{message['channel']}:"
+        count = message.get("connCount")
+        return Dropped(f"{count} connections of this channel are open, no more are allowed",
+                       lambda key: key.startswith(channel))  # fmt: skip
+    return Other(str(event), known=event == "channel-conn-count")
+
+
+_NAMED = re.compile(r"\b(channel|\w*inst\w*|ccy|algoId|sprdId):\s*([^,\s]+)", re.IGNORECASE)
+_EXCLUSIVE = re.compile(r"both (\S+) and books-l2-tbt for (\S+) is not")
+
+
+def _named(text: str) -> str | None:
+    """Find the argument that an error speaks of; it is in the text or nowhere."""
+    if exclusive := _EXCLUSIVE.search(text):
+        return f"{exclusive[1]}:{exclusive[2]}"
+    named = dict(_NAMED.findall(text))
+    return _key(named) if "channel" in named and len(named) > 1 else None
