@@ -1,1 +1,79 @@
-"""okstream: market data of the OKX family of exchanges."""
+"""
+okstream: market data of the OKX family of exchanges.
+
+The public names, and no more; each is imported when it is first used, so that the command line starts fast.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from .channels import Subscription
+    from .dialects.signing import Credentials
+    from .errors import (
+        ConfigError,
+        LoginRefusedError,
+        OkstreamError,
+        RefusedError,
+        SinkError,
+        SubscriptionRefusedError,
+    )
+    from .records import encode, identity
+    from .stream import Stats, Stream, SubscriptionState
+    from .venues import Venue
+    from .venues import find as find_venue
+
+_HOMES = {
+    "ConfigError": "errors",
+    "Credentials": "dialects.signing",
+    "LoginRefusedError": "errors",
+    "OkstreamError": "errors",
+    "RefusedError": "errors",
+    "SinkError": "errors",
+    "Stats": "stream",
+    "Stream": "stream",
+    "Subscription": "channels",
+    "SubscriptionRefusedError": "errors",
+    "SubscriptionState": "stream",
+    "Venue": "venues",
+    "encode": "records",
+    "find_venue": "venues",
+    "identity": "records",
+    "records": "",
+}
+
+__all__ = [
+    "ConfigError",
+    "Credentials",
+    "LoginRefusedError",
+    "OkstreamError",
+    "RefusedError",
+    "SinkError",
+    "Stats",
+    "Stream",
+    "Subscription",
+    "SubscriptionRefusedError",
+    "SubscriptionState",
+    "Venue",
+    "__version__",
+    "encode",
+    "find_venue",
+    "identity",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'okstream' has no attribute {name!r}")
+    if not _HOMES[name]:
+        return import_module(f".{name}", __name__)
+    found = getattr(import_module(f".{_HOMES[name]}", __name__), "find" if name == "find_venue" else name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -82,19 +82,18 @@ def parse(text: str, account: str | None = None) -> list[Subscription]:
         ConfigError: no channel, an empty item, an argument without key or value, or a pattern.
     """
     channel, colon, rest = text.partition(":")
-    items = rest.split(",") if colon else []
-    if not channel or channel != channel.strip():
-        raise ConfigError(f"{text!r} names no channel; write channel:instrument, for example ticker:BTC-USDT")
-    if any(not item or item != item.strip() for item in items):
-        raise ConfigError(f"{text!r} has an empty item or a space; write {channel}:BTC-USDT,ETH-USDT")
-    return subscriptions(channel, items, account)
+    return subscriptions(channel, rest.split(",") if colon else [], account)
 
 
 def subscriptions(channel: str, items: Iterable[str], account: str | None = None) -> list[Subscription]:
     """Build what `channel:item,item,...` stands for; raises ConfigError as `parse` does."""
+    if not channel or channel != channel.strip():
+        raise ConfigError(f"{channel!r} names no channel; write channel:instrument, for example ticker:BTC-USDT")
     insts: list[str] = []
     args: dict[str, str] = {}
     for item in items:
+        if not item or item != item.strip():
+            raise ConfigError(f"{item!r} is empty or has a space around it; write {channel}:BTC-USDT,ETH-USDT")
         key, equals, value = item.partition("=")
         if "*" in item and not equals:
             raise ConfigError(f"{item!r}: patterns are not supported yet; name each instrument")
@@ -102,6 +101,8 @@ def subscriptions(channel: str, items: Iterable[str], account: str | None = None
             insts.append(item)
         elif not key or not value:
             raise ConfigError(f"{item!r} is not key=value")
+        elif key == "channel":
+            raise ConfigError(f"{item!r}: the channel is named before the colon")
         elif args.setdefault(key, value) != value:
             raise ConfigError(f"{key!r} is given twice")
     if "instId" in args:
@@ -112,7 +113,7 @@ def subscriptions(channel: str, items: Iterable[str], account: str | None = None
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """Return the error for a `name` that is none of `known`: what exists, and what was probably meant."""
-    names = sorted(known)
+    names = sorted(set(known))
     close = get_close_matches(name, names, n=1, cutoff=0.55)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return ConfigError(f"there is no {kind} {name!r}.{meant} There are: {', '.join(names)}")

@@ -19,7 +19,7 @@ _EXPANSION = 1032
 
 def inflate(frame: bytes, cap: int = CAP) -> bytes:
     """
-    Return the text that `frame` holds, at most `cap` bytes of it in memory at any time.
+    Return the text that `frame` holds, at most `cap` bytes; zlib takes up to three times that until it is whole.
 
     Raises:
         InflateError: `frame` is not exactly one complete raw-Deflate stream, or its text is longer than `cap`.

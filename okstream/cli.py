@@ -1,0 +1,223 @@
+"""
+The command line: verbs. stdout is data, stderr is for people.
+
+Exit codes: 0 ended as asked; 1 a bug; 2 usage or configuration; 3 refused by the exchange; 4 ended, but records
+were lost here; 5 the output failed; 130 second Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, NoReturn
+
+from .errors import ConfigError, OkstreamError, ReaderGoneError, RefusedError, SinkError
+from .version import VERSION
+
+OK, BUG, USAGE, REFUSED, LOST, OUTPUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+_EPILOG = """\
+subscriptions:
+  channel:instrument[,instrument...]      ticker:BTC-USDT  trades:BTC-USDT,ETH-USDT
+  channel:key=value[,key=value...]        orders:instType=SWAP  instruments:instType=SPOT
+  the exchange's own channels             price-limit:BTC-USDT-SWAP
+
+exit codes: 0 ended as asked, 1 bug, 2 usage or configuration, 3 refused by the exchange,
+            4 ended but records were lost here, 5 output failed, 130 second Ctrl-C
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        code = run(arguments)
+    except OkstreamError as error:
+        complain(str(error))
+        code = exit_code(error)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    _leave(code)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return what a command that ended with `error` exits with."""
+    match error:
+        case ReaderGoneError():
+            return OK
+        case ConfigError():
+            return USAGE
+        case RefusedError():
+            return REFUSED
+        case SinkError():
+            return OUTPUT
+        case _:
+            return BUG
+
+
+def complain(message: str) -> None:
+    """Write one line for people; what cannot be written is not worth dying for."""
+    try:
+        sys.stderr.write(f"okstream: {message}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def _leave(code: int) -> NoReturn:
+    # The interpreter would flush stdout again on its way out and complain about a closed pipe.
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os._exit(code if code else OK)
+    sys.exit(code)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        complain(f"{message}{self._meant(message)}\ntry: {self.prog} --help")
+        sys.exit(USAGE)
+
+    def _meant(self, message: str) -> str:
+        from difflib import get_close_matches
+
+        wrong = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        known = [option for action in _all_actions(self) for option in action.option_strings]
+        if "unrecognized" not in message or not wrong or not (close := get_close_matches(wrong[0], known, n=1)):
+            return ""
+        return f". Did you mean {close[0]}?"
+
+
+def _all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _all_actions(verb)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="okstream",
+        description="Market data of the OKX family of exchanges.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"okstream {VERSION}")
+    verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
+    _add_stream(verbs)
+    _add_run(verbs)
+    _add_list(verbs)
+    _add_simulate(verbs)
+    return parser
+
+
+def _add_stream(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "stream",
+        help="records to stdout, one JSON object a line",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    verb.add_argument("subscriptions", nargs="+", metavar="subscription")
+    verb.add_argument("--venue", default="okx", help="which market (default: okx; see `okstream list venues`)")
+    verb.add_argument("--url", help="another place to reach the venue at: wss://host or ws://host:port")
+    verb.add_argument("--dialect", default="okx-v5", help="for --venue sim: okx-v5 (default), okex-v3 or okex-v1")
+    verb.add_argument("--format", choices=("json", "raw"), default="json", help="records, or the exchange's own text")
+    verb.add_argument("--count", type=_positive_int, metavar="N", help="end after N data records")
+    verb.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after so long")
+    verb.add_argument("--data-only", action="store_true", help="no gap and status records")
+    verb.add_argument(
+        "--account",
+        metavar="SOURCE",
+        help="log in, with credentials from a file (key, secret, passphrase as TOML) or, where SOURCE is `env`, from "
+        "OKSTREAM_API_KEY, OKSTREAM_SECRET and OKSTREAM_PASSPHRASE",
+    )
+    verb.add_argument("--proxy", metavar="URL", help="http:// or socks5:// proxy; the environment is not looked at")
+    verb.add_argument("--stats", type=_seconds, metavar="SECONDS", help="a line about the flow on stderr, this often")
+    verb.add_argument("-v", "--verbose", action="count", default=0, help="say more on stderr")
+    verb.add_argument("-q", "--quiet", action="store_true", help="say only errors")
+    verb.set_defaults(run=_stream)
+
+
+def _add_run(verbs: Any) -> None:
+    verb = verbs.add_parser("run", help="the same as a daemon, from a configuration file", allow_abbrev=False)
+    verb.add_argument("--config", required=True, metavar="FILE", help="see config.example.toml")
+    verb.add_argument("--check", action="store_true", help="validate, print the plan, do not connect")
+    verb.add_argument("-v", "--verbose", action="count", default=0, help="say more on stderr")
+    verb.add_argument("-q", "--quiet", action="store_true", help="say only errors")
+    verb.set_defaults(run=_run)
+
+
+def _add_list(verbs: Any) -> None:
+    verb = verbs.add_parser("list", help="what there is", allow_abbrev=False)
+    verb.add_argument("what", choices=("venues", "channels"))
+    verb.set_defaults(run=_list)
+
+
+def _add_simulate(verbs: Any) -> None:
+    verb = verbs.add_parser("simulate", help="a simulated exchange for your own programs", allow_abbrev=False)
+    if "simulate" in sys.argv:  # its options are the simulator's own, which takes its time to import
+        from importlib import import_module
+
+        import_module("okstream.simulator.command").add_arguments(verb)
+    verb.set_defaults(run=_simulate)
+
+
+def _positive_int(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e9:
+        raise ValueError
+    return number
+
+
+_positive_int.__name__ = "whole number above 0"
+_seconds.__name__ = "number of seconds"
+
+
+def _stream(arguments: argparse.Namespace) -> int:
+    from . import command
+
+    return asyncio_run(command.stream(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from . import daemon
+
+    return daemon.check(arguments) if arguments.check else asyncio_run(daemon.run(arguments))
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from . import command
+
+    sys.stdout.write(command.venues_table() if arguments.what == "venues" else command.channels_table())
+    return OK
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from importlib import import_module
+
+    return asyncio_run(import_module("okstream.simulator.command").run(arguments))
+
+
+def asyncio_run(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work` on uvloop where the platform has it."""
+    try:
+        import uvloop
+    except ImportError:
+        import asyncio
+
+        return asyncio.run(work)
+    return uvloop.run(work)

@@ -1,0 +1,185 @@
+"""What the verbs `stream` and `list` do."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from typing import Any
+
+from . import accounts, venues
+from .channels import BARS, PUBLIC, USER, Subscription, parse
+from .cli import INTERRUPTED, LOST, OK, REFUSED, complain
+from .dialects import load
+from .errors import ReaderGoneError, SubscriptionRefusedError
+from .sinks.lines import Lines
+from .stream import DRAIN, Stream
+from .venues import Venue
+
+log = logging.getLogger("okstream")
+
+
+async def stream(arguments: argparse.Namespace) -> int:
+    """Run `okstream stream`; return the exit code. Raises as Stream does."""
+    configure_log(arguments.verbose, arguments.quiet, "okstream: %(message)s")
+    subs = [sub for text in arguments.subscriptions for sub in parse(text)]
+    sink = Lines(sys.__stdout__.fileno() if sys.__stdout__ else 1, "stdout", arguments.format)
+    streaming = Stream(
+        arguments.venue,
+        url=arguments.url,
+        dialect=arguments.dialect,
+        accounts=accounts.credentials(arguments.account, os.environ) if arguments.account else None,
+        sinks=[sink],
+        statements=not arguments.data_only,
+        count=arguments.count,
+        proxy=arguments.proxy,
+    )
+    streaming.check(*subs)
+    return await serve(streaming, sink, [(sub, None) for sub in subs], arguments.stats, arguments.duration)
+
+
+async def serve(
+    streaming: Stream,
+    sink: Lines,
+    wanted: Sequence[tuple[Subscription, str | Venue | None]],
+    stats: float | None = None,
+    duration: float | None = None,
+    drain: float = DRAIN,
+) -> int:
+    """
+    Open `streaming`, subscribe to what is `wanted`, and go on until there is a reason to end.
+
+    Reasons: a signal, `duration` seconds, the count reached, the reader gone, everything refused. Returns the exit
+    code; raises as Stream does.
+    """
+    with stopping() as stop:
+        try:
+            async with streaming:
+                log.info("memory is bounded by %d MiB of buffers", streaming.memory_bound >> 20)
+                ends: list[Coroutine[Any, Any, int]] = [
+                    _after(streaming.wait()),
+                    _after(stop.wait()),
+                    _after(sink.reader_gone()),
+                    _unless_refused(streaming, wanted),
+                ]
+                if duration is not None:
+                    ends.append(_after(asyncio.sleep(duration)))
+                if stats is not None:
+                    ends.append(_report(streaming, stats))
+                code = await _first(ends)
+                await streaming.close(drain)
+        except ReaderGoneError:
+            return OK
+    if streaming.lost and code == OK:
+        complain(f"{streaming.lost} records were lost: the output could not keep up")
+        return LOST
+    return code
+
+
+async def _first(works: Iterable[Coroutine[Any, Any, int]]) -> int:
+    """Run all `works`; return what the first one to end returns or raises, and cancel the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return max(task.result() for task in finished)
+
+
+async def _after(work: Coroutine[Any, Any, Any]) -> int:
+    await work
+    return OK
+
+
+async def _unless_refused(streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]]) -> int:
+    """Subscribe to all; say which are refused; end only if none is left."""
+    answers = await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted))
+    if not any(answers):
+        return REFUSED
+    await asyncio.Event().wait()
+    return OK
+
+
+async def _subscribed(streaming: Stream, sub: Subscription, venue: str | Venue | None) -> bool:
+    try:
+        await streaming.subscribe(sub, venue=venue)
+    except SubscriptionRefusedError as refusal:
+        complain(str(refusal))
+        return False
+    return True
+
+
+async def _report(streaming: Stream, period: float) -> int:
+    """Write a line about the flow to stderr each `period` seconds, for ever."""
+    while True:
+        await asyncio.sleep(period)
+        stats = streaming.stats()
+        lag = f"{stats.lag_ms:.0f} ms" if stats.lag_ms is not None else "-"
+        complain(
+            f"{stats.records / period:.0f} records/s, {stats.links}/{stats.links_wanted} links, "
+            f"{stats.open_gaps} open gaps, {stats.dropped} dropped, worst lag {lag}"
+        )
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[asyncio.Event]:
+    """
+    Turn the first SIGINT or SIGTERM into an event, and the second into an end at once.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def configure_log(verbose: int, quiet: bool, form: str) -> None:
+    """Send the log to stderr: warnings, or more with each `verbose`, or errors only."""
+    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%dT%H:%M:%SZ"))
+    root = logging.getLogger("okstream")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.raiseExceptions = False  # a stderr that cannot be written is not worth a traceback each line
+
+
+def venues_table() -> str:
+    """Return what `okstream list venues` prints."""
+    rows = [(venue.name, venue.dialect, venue.url, venue.note) for venue in venues.VENUES.values()]
+    rows.append((venues.SIM, "any", "in this process", "the simulated exchange; --dialect picks the generation"))
+    return _table(("venue", "dialect", "where", "what"), rows)
+
+
+def channels_table() -> str:
+    """Return what `okstream list channels` prints."""
+    dialects = [load(name) for name in venues.DIALECTS]
+    rows = []
+    for name, what in {**PUBLIC, "candle-<bar>": "bars: " + " ".join(BARS), **USER}.items():
+        example = "candle-1m" if name.startswith("candle") else name
+        marks = ["yes" if example in dialect.CHANNELS else "-" for dialect in dialects]
+        rows.append((name, *marks, what + (" (login)" if name in USER else "")))
+    table = _table(("channel", *venues.DIALECTS, "what"), rows)
+    return table + "\nAny other channel of a venue goes by the exchange's own name and arrives as `native` records.\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    all_rows = [head, *rows]
+    widths = [max(len(row[column]) for row in all_rows) for column in range(len(head))]
+    texts = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in all_rows]
+    return "".join(f"{text.rstrip()}\n" for text in texts)

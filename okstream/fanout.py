@@ -1,0 +1,199 @@
+"""
+Lanes: one bounded buffer for each consumer, so that a slow one harms nobody else.
+
+A full lane drops its oldest data and says so: the consumer meets an `overflow` gap in place of what is missing.
+Statements are never dropped. The reader never waits for a lane.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from .feed import Delivery, Feed
+from .records import AnyRecord, DataRecord, Gap, Statement, encode
+from .sinks import Sink
+
+LANE_BYTES = 64 * 1024 * 1024
+"""Default bound of a lane."""
+
+_BATCH = 1000
+
+
+class Lane:
+    """
+    One consumer's buffer.
+
+    Args:
+        limit: its bound in bytes, as estimated.
+        wall_ns: the wall clock, for the statements a lane makes itself.
+    """
+
+    def __init__(self, limit: int = LANE_BYTES, *, wall_ns: Callable[[], int]) -> None:
+        self.dropped = 0
+        self.ready = asyncio.Event()
+        self._limit = limit
+        self._wall_ns = wall_ns
+        self._queue: deque[Delivery] = deque()
+        self._weight = 0
+        self._last: dict[Feed, DataRecord] = {}
+        self._lost: dict[Feed, DataRecord | None] = {}
+        self._kept: dict[Feed | None, list[Statement]] = {}
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._kept)
+
+    @property
+    def weight(self) -> int:
+        """What the queue holds, in bytes as estimated."""
+        return self._weight
+
+    @property
+    def waiting(self) -> int:
+        """Data records that nobody has taken yet."""
+        return sum(len(delivery.records) or (delivery.text is not None) for delivery in self._queue)
+
+    def put(self, deliveries: Iterable[Delivery]) -> None:
+        """Append; drop the oldest data if the bound is exceeded."""
+        for delivery in deliveries:
+            self._queue.append(delivery)
+            self._weight += delivery.weight
+        while self._weight > self._limit and self._queue:
+            self._drop(self._queue.popleft())
+        self.ready.set()
+
+    def take(self, most: int = _BATCH) -> list[Delivery]:
+        """Remove and return what waits, at most `most` deliveries of the queue, in order."""
+        self.ready.clear()
+        taken = [Delivery(feed, said) for feed, said in self._kept.items()]
+        self._kept.clear()
+        queue = self._queue
+        for _ in range(min(most, len(queue))):
+            delivery = queue.popleft()
+            self._weight -= delivery.weight
+            taken.append(self._told(delivery) if delivery.feed in self._lost else delivery)
+            if delivery.records and delivery.feed is not None:
+                self._last[delivery.feed] = delivery.records[-1]
+        if queue:
+            self.ready.set()
+        return taken
+
+    def forget(self, feed: Feed) -> None:
+        """`feed` has ended: nothing more comes of it."""
+        self._last.pop(feed, None)
+
+    def _drop(self, delivery: Delivery) -> None:
+        self._weight -= delivery.weight
+        feed = delivery.feed
+        count = len(delivery.records) or (1 if delivery.text is not None else 0)
+        if feed is not None and count:
+            self.dropped += count
+            self._lost.setdefault(feed, self._last.get(feed))
+        if delivery.statements:
+            self._kept[feed] = _coalesced([*self._kept.get(feed, ()), *delivery.statements])
+
+    def _told(self, delivery: Delivery) -> Delivery:
+        """Say what was dropped, directly before the next that is delivered of the same feed."""
+        feed = delivery.feed
+        if feed is None or not (delivery.records or delivery.text is not None):
+            return delivery
+        until = delivery.records[0] if delivery.records else None
+        said = feed.overflow(self._lost.pop(feed), until, self._wall_ns())
+        return Delivery(feed, [*said, *delivery.statements], delivery.records, delivery.text)
+
+    def unsaid(self) -> list[Delivery]:
+        """Return the gaps of feeds of which nothing came after the loss; called once, at the end."""
+        now = self._wall_ns()
+        ends = [Delivery(feed, feed.overflow(after, None, now)[:1]) for feed, after in self._lost.items()]
+        self._lost.clear()
+        return ends
+
+
+def _coalesced(statements: list[Statement]) -> list[Statement]:
+    """Keep of one feed's statements what still matters: open gaps, closes of earlier ones, the last status."""
+    opened = {said.gap for said in statements if isinstance(said, Gap) and said.state == "open"}
+    closed = {said.gap for said in statements if isinstance(said, Gap) and said.state == "closed"}
+    both = opened & closed
+    gaps = [said for said in statements if isinstance(said, Gap) and said.gap not in both]
+    statuses = [said for said in statements if not isinstance(said, Gap)]
+    return [*gaps, *statuses[-1:]]
+
+
+def lines(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[bytes]:
+    """Return the lines of `deliveries`: JSON records, or the exchange's own text (`form` raw)."""
+    made: list[bytes] = []
+    for delivery in deliveries:
+        if statements:
+            made += map(encode, delivery.statements)
+        if form == "raw":
+            if delivery.text is not None:
+                made.append(delivery.text + b"\n")
+        else:
+            made += map(encode, delivery.records)
+    return made
+
+
+def records(deliveries: Iterable[Delivery]) -> list[AnyRecord]:
+    """Return the records of `deliveries`, statements included, in order."""
+    return [record for delivery in deliveries for record in (*delivery.statements, *delivery.records)]
+
+
+class Pump:
+    """
+    Empties one lane into one sink, until told to finish.
+
+    Args:
+        statements: whether gaps and statuses are written, too.
+        count: data records (raw: messages) after which `done` is set and nothing more is written.
+    """
+
+    def __init__(self, lane: Lane, sink: Sink, *, statements: bool = True, count: int | None = None) -> None:
+        self.lane = lane
+        self.done = asyncio.Event()
+        self.written = 0
+        self._sink = sink
+        self._statements = statements
+        self._left = count
+        self._finishing = asyncio.Event()
+
+    async def run(self) -> None:
+        """Write what comes; returns after `finish`, raises SinkError as the sink does."""
+        while not self._finishing.is_set():
+            await self.lane.ready.wait()
+            if self._sink.linger and not self._finishing.is_set():
+                await asyncio.sleep(self._sink.linger)
+            await self._write(self.lane.take())
+        while len(self.lane):
+            await self._write(self.lane.take())
+        await self._write(self.lane.unsaid())
+
+    def finish(self) -> None:
+        """Write what waits, then return from `run`."""
+        self._finishing.set()
+        self.lane.ready.set()
+
+    async def _write(self, deliveries: list[Delivery]) -> None:
+        if self._left is not None:
+            deliveries = self._counted(deliveries)
+        data = sum(1 if self._sink.form == "raw" and d.text else len(d.records) for d in deliveries)
+        batch = lines(deliveries, self._sink.form, self._statements)
+        if batch:
+            await self._sink.write(batch)
+            self.written += data
+        if self._left == 0:
+            self.done.set()
+
+    def _counted(self, deliveries: list[Delivery]) -> list[Delivery]:
+        assert self._left is not None
+        kept: list[Delivery] = []
+        for delivery in deliveries:
+            if self._left == 0:
+                break
+            if self._sink.form == "raw":
+                self._left -= 1 if delivery.text is not None else 0
+            elif len(delivery.records) > self._left:
+                delivery = Delivery(delivery.feed, delivery.statements, delivery.records[: self._left])
+                self._left = 0
+            else:
+                self._left -= len(delivery.records)
+            kept.append(delivery)
+        return kept

@@ -1,0 +1,291 @@
+"""
+The continuity of one subscription, without I/O.
+
+A feed outlives every connection that serves it. It knows what was delivered last, drops what comes twice, and
+states what may be missing: a gap opens the moment loss is possible and closes directly before delivery goes on.
+Books pass through unverified: their sequence and checksum are not looked at yet. But a book that is known to have
+lost a change holds its changes back until its next snapshot.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from .channels import Subscription
+from .dialects import Decoder, Dialect, Traits
+from .records import AnyRecord, Book, DataRecord, Fill, Gap, Order, Statement, Status, Trade, content
+
+_IDS = 256
+_STATEMENT_WEIGHT = 600
+RECORD_WEIGHT = 3
+"""Bytes of memory that records take for each byte of the frame they came in, as measured roughly."""
+
+_RECENT = 4
+_IDENTIFIED = frozenset({Trade, Order, Fill})
+
+
+class Statements:
+    """Numbers the gaps of one process: `instance` tells it from every other."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        self._numbers = count(1)
+
+    def next_gap(self) -> str:
+        return f"{self.instance}-{next(self._numbers)}"
+
+
+@dataclass(slots=True)
+class Delivery:
+    """
+    What one input brings to the lanes: statements first, then the records, then the next delivery.
+
+    Args:
+        feed: whose it is; None for statements about a link or the stream.
+        statements: gaps and statuses.
+        records: data.
+        text: the exchange's own text of the message, for raw lanes; None where it brought none.
+        weight: what it is taken to hold of memory, in bytes: records three times their share of the frame.
+    """
+
+    feed: "Feed | None"
+    statements: Sequence[Statement] = ()
+    records: Sequence[DataRecord] = ()
+    text: bytes | None = None
+    weight: int = _STATEMENT_WEIGHT
+
+
+class Feed:
+    """
+    One subscription of one venue, from subscribe to unsubscribe.
+
+    `state` is one of the status words; `since` the time it began (ns). A feed for raw lanes alone (`parsed` false)
+    is not decoded and states only what the link loses.
+    """
+
+    def __init__(
+        self, sub: Subscription, venue: str, dialect: Dialect, statements: Statements, *, parsed: bool = True
+    ) -> None:
+        self.sub = sub
+        self.venue = venue
+        self.traits: Traits = dialect.traits(sub)
+        self.parsed = parsed
+        self.state = "connecting"
+        self.since = 0
+        self.gap: Gap | None = None
+        self.last: DataRecord | None = None
+        self.duplicates = 0
+        self._dialect = dialect
+        self._statements = statements
+        self._decode: Decoder | None = None
+        self._first = False
+        self._acknowledged = False
+        self._ids: _Window = _Window(_IDS)
+        self._recent: deque[list[DataRecord]] = deque(maxlen=_RECENT)
+        self._latest = -1
+
+    def asked(self) -> None:
+        """A subscribe request goes out: what comes next begins anew."""
+        self._decode = self._dialect.decoder(self.sub, self.venue)
+        self._first = True
+
+    def acknowledged(self, recv: int) -> list[Statement]:
+        """The exchange accepted the subscription."""
+        self._acknowledged = True
+        if self.traits.first_push or self.state == "live":
+            return []
+        # Nothing is pushed until something happens, so nothing is missing from here on.
+        return self._resume(None, recv)
+
+    def push(self, payload: Any, recv: int) -> list[Delivery]:
+        """
+        Take one message's payload; return what it brings, in order.
+
+        Raises:
+            DecodeError: the payload is not what the dialect describes.
+        """
+        if self._decode is None:
+            self.asked()
+        assert self._decode is not None
+        decoded = self._decode(payload, recv)
+        first, self._first = self._first, False
+        if self.gap is not None and self.traits.incremental:
+            if not _snapshot(decoded):
+                return []
+            records = decoded
+        else:
+            records = self._unseen(decoded)
+        if not records:
+            return self._repeated(decoded, recv)
+        if first and self.traits.cached:
+            for record in records:
+                record.origin = "cached"
+        if self.state != "live" or self.gap is not None or self.traits.chained:
+            return self._deliver(records, recv)
+        self.last = records[-1]
+        return [Delivery(self, (), records)]
+
+    def pushed_raw(self, recv: int, text: bytes) -> list[Delivery]:
+        """Take one message that nobody wants parsed."""
+        self._first = False
+        statements = self._resume(None, recv) if self.state != "live" or self.gap is not None else ()
+        return [Delivery(self, statements, (), text, RECORD_WEIGHT * len(text))]
+
+    def interrupted(self, reason: str, recv: int, state: str | None = None) -> list[Statement]:
+        """
+        Something may have been lost: open a gap, unless one is open or nothing was expected yet.
+
+        `state` is the new state; None keeps the present one.
+        """
+        statements: list[Statement] = []
+        if self.gap is None and (self._acknowledged or self.last is not None) and self.state != "refused":
+            self.gap = self._new_gap(reason, recv)
+            statements.append(self.gap)
+        if state is not None:
+            self._acknowledged = False
+            if state != self.state:
+                statements.append(self.status(state, recv))
+        return statements
+
+    def refused(self, code: str | None, message: str, recv: int) -> list[Statement]:
+        """The exchange does not serve this subscription, or no longer."""
+        statements = self.interrupted("refused", recv)
+        self._acknowledged = False
+        return [*statements, self.status("refused", recv, {"code": code, "message": message})]
+
+    def status(self, state: str, recv: int, detail: Any = None) -> Status:
+        """Enter `state` and return the record that says so."""
+        self.state, self.since = state, recv
+        sub = self.sub
+        return Status(self.venue, sub.channel, sub.inst, sub.account, None, recv, state, detail)
+
+    def overflow(self, after: DataRecord | None, until: DataRecord | None, recv: int) -> list[Statement]:
+        """Return the two statements that say what a full lane dropped of this feed, between two records."""
+        gap = self._new_gap("overflow", recv, after)
+        return [gap, _closed(gap, until, recv, None)]
+
+    def _unseen(self, records: list[DataRecord]) -> list[DataRecord]:
+        if not records:
+            return records
+        if type(records[0]) in _IDENTIFIED:
+            unseen = [record for record in records if self._ids.add(_id(record))]
+            self.duplicates += len(records) - len(unseen)
+            return unseen
+        ts = records[-1].ts
+        if ts is None or ts <= self._latest:
+            # A clock that stands still or goes back, or none: only the content tells a repetition. Without a
+            # clock an earlier content may return, so only the last one counts.
+            known = self._recent if ts is not None else list(self._recent)[-1:]
+            if any(_same(records, others) for others in known):
+                self.duplicates += len(records)
+                return []
+        else:
+            self._latest = ts
+        self._recent.append(records)
+        return records
+
+    def _repeated(self, decoded: list[DataRecord], recv: int) -> list[Delivery]:
+        """Nothing new came. If it is what was delivered last, or empty, delivery goes on all the same."""
+        if self.state == "live" and self.gap is None:
+            return []
+        if not decoded:
+            return [Delivery(self, self._resume(None, recv))]
+        if self.last is not None and _position(decoded[-1]) == _position(self.last) and decoded[-1].ts == self.last.ts:
+            return [Delivery(self, self._resume(self.last, recv, lost=0))]
+        return []
+
+    def _deliver(self, records: list[DataRecord], recv: int) -> list[Delivery]:
+        """The slow way: statements may stand before any of the records."""
+        deliveries: list[Delivery] = []
+        for record in records:
+            lost = self._lost(record) if self.traits.chained else None
+            statements: list[Statement] = []
+            if self.state == "live" and self.gap is None and lost is not None and lost != 0:
+                self.gap = self._new_gap("sequence", recv)
+                statements.append(self.gap)
+            if self.state != "live" or self.gap is not None:
+                statements += self._resume(record, recv, lost=lost if lost is None or lost >= 0 else None)
+            self.last = record
+            if deliveries and not statements:
+                deliveries[-1].records = [*deliveries[-1].records, record]
+            else:
+                deliveries.append(Delivery(self, statements, [record]))
+        return deliveries
+
+    def _lost(self, record: DataRecord) -> int | None:
+        """How many trades are missing before `record`; negative where the ids went back, None where untold."""
+        last = self.last
+        if not isinstance(record, Trade) or not isinstance(last, Trade) or record.count is None:
+            return None
+        try:
+            return int(record.id) - record.count - int(last.id)
+        except ValueError:
+            return None
+
+    def _resume(self, until: DataRecord | None, recv: int, lost: int | None = None) -> list[Statement]:
+        statements: list[Statement] = []
+        if self.gap is not None:
+            statements.append(_closed(self.gap, until, recv, lost))
+            self.gap = None
+        if self.state != "live":
+            statements.append(self.status("live", recv))
+        return statements
+
+    def _new_gap(self, reason: str, recv: int, after: DataRecord | None = None) -> Gap:
+        after = after or self.last
+        sub = self.sub
+        return Gap(
+            self.venue, sub.channel, sub.inst, sub.account, None, recv, self._statements.next_gap(), "open", reason,
+            _position(after), after.ts if after else None, None, None, None,
+        )  # fmt: skip
+
+
+def _closed(gap: Gap, until: DataRecord | None, recv: int, lost: int | None) -> Gap:
+    return Gap(
+        gap.venue, gap.channel, gap.inst, gap.account, None, recv, gap.gap, "closed", gap.reason,
+        gap.after, gap.after_ts, _position(until), until.ts if until else None, lost,
+    )  # fmt: skip
+
+
+def _position(record: AnyRecord | None) -> str | int | None:
+    if isinstance(record, Trade | Fill | Order):
+        return record.id
+    return record.seq if isinstance(record, Book) else None
+
+
+def _id(record: DataRecord) -> tuple[Any, ...] | str:
+    if isinstance(record, Trade):
+        return record.id
+    if isinstance(record, Fill):
+        return (record.order_id, record.id, record.side)
+    assert isinstance(record, Order)
+    return (record.id, record.ts, record.state, record.filled)
+
+
+def _same(some: list[DataRecord], others: list[DataRecord]) -> bool:
+    return len(some) == len(others) and all(content(a) == content(b) for a, b in zip(some, others, strict=True))
+
+
+def _snapshot(records: list[DataRecord]) -> bool:
+    return bool(records) and isinstance(records[0], Book) and records[0].action == "snapshot"
+
+
+@dataclass(slots=True)
+class _Window:
+    """The last `size` things seen."""
+
+    size: int
+    _order: deque[Any] = field(default_factory=deque)
+    _seen: set[Any] = field(default_factory=set)
+
+    def add(self, thing: Any) -> bool:
+        """Remember `thing`; return whether it was new."""
+        if thing in self._seen:
+            return False
+        self._seen.add(thing)
+        self._order.append(thing)
+        if len(self._order) > self.size:
+            self._seen.discard(self._order.popleft())
+        return True

@@ -1,0 +1,351 @@
+"""
+One WebSocket: dial, read, write, close. The only module that knows `websockets` as a client.
+
+Frames are handed over as they arrive: a subclass of the client's connection overrides the hook that its own
+receive queue is fed from, so that between socket and session there is neither a queue nor a task switch. The
+hook is not documented API; tests/test_link.py holds what is relied on, and pyproject.toml the upper bound.
+"""
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any, cast
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, WebSocketException
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import Event
+
+from .dialects import Refusal
+from .errors import LinkError, RefusedError
+from .feed import Delivery, Feed
+from .records import Status
+from .session import Session, Terms
+from .venues import Venue
+
+log = logging.getLogger("okstream.link")
+
+HEALTHY = 60.0
+"""Seconds after which a connection counts as healthy: the next one is dialled without the backlog of delays."""
+
+SLOW_RETRY = 60.0
+"""Seconds between attempts once an exchange that had let us in refuses us."""
+
+_OPEN_TIMEOUT = 10.0
+_CLOSE_TIMEOUT = 2.0
+_REFUSING = frozenset({401, 403, 404})
+
+
+class Backoff:
+    """Full jitter: each delay is random between 0 and a ceiling, which doubles from 0.5 s up to 30 s."""
+
+    def __init__(self, chance: random.Random, first: float = 0.5, cap: float = 30.0) -> None:
+        self._chance = chance
+        self._first = first
+        self._cap = cap
+        self.reset()
+
+    def reset(self) -> None:
+        self._ceiling = self._first
+
+    def next(self) -> float:
+        """Return the next delay in seconds."""
+        delay = self._chance.uniform(0, self._ceiling)
+        self._ceiling = min(self._cap, self._ceiling * 2)
+        return delay
+
+
+class Spacing:
+    """Keeps connects to one host apart, whichever link makes them."""
+
+    def __init__(self, connects_per_second: float) -> None:
+        self._interval = 1 / connects_per_second
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait until one more connect is in order."""
+        loop = asyncio.get_running_loop()
+        at = max(self._next, loop.time())
+        self._next = at + self._interval
+        await asyncio.sleep(at - loop.time())
+
+
+class _Connection(ClientConnection):
+    """Hands complete data frames to `link` as they arrive."""
+
+    def __init__(self, *args: Any, link: "Link", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.link = link
+        self._recv = 0
+        self._opcode: Opcode | None = None
+        self._fragments: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self._recv = self.link.wall_ns()
+        super().data_received(data)
+
+    def process_event(self, event: Event) -> None:
+        if type(event) is not Frame or event.opcode > Opcode.BINARY:
+            super().process_event(event)
+        elif self._opcode is None and event.fin:
+            self.link.frame(event.data, event.opcode is Opcode.BINARY, self._recv)
+        else:
+            self._fragment(event)
+
+    def _fragment(self, event: Frame) -> None:
+        if event.opcode is not Opcode.CONT:
+            self._opcode, self._fragments = event.opcode, []
+        self._fragments.append(bytes(event.data))
+        if event.fin:
+            opcode, self._opcode = self._opcode, None
+            self.link.frame(b"".join(self._fragments), opcode is Opcode.BINARY, self._recv)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.link.wake.set()
+
+
+@dataclass(slots=True)
+class Counters:
+    """What one link has been through, since it was made."""
+
+    connects: int = 0
+    failures: int = 0
+    frames: int = 0
+    session: dict[str, int] = field(default_factory=dict)
+
+
+class Link:
+    """
+    One connection to one path of one venue, of one account or none, and whatever it takes to keep it.
+
+    Args:
+        deliver: takes what arrives; called between frames, must not block.
+        settled: told of each subscription that was acknowledged (None) or refused.
+        clock_offset: measures the exchange's clock minus ours in ms; awaited before a login.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        venue: Venue,
+        path: str,
+        terms: Terms,
+        account: str | None = None,
+        *,
+        deliver: Callable[[list[Delivery]], None],
+        settled: Callable[[Feed, Refusal | None], None],
+        spacing: Spacing,
+        wall_ns: Callable[[], int],
+        chance: random.Random,
+        clock_offset: Callable[[], Any] | None = None,
+        proxy: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.name = name
+        self.venue = venue
+        self.url = venue.link_url(path)
+        self.terms = terms
+        self.feeds: dict[str, Feed] = {}
+        self.wake = asyncio.Event()
+        self.wall_ns = wall_ns
+        self.state = "connecting"
+        self.counters = Counters()
+        self._account = account
+        self._deliver = deliver
+        self._settled = settled
+        self._spacing = spacing
+        self._backoff = Backoff(chance)
+        self._chance = chance
+        self._measure_clock = clock_offset
+        self._proxy = proxy
+        self._tls = tls
+        self._session: Session | None = None
+        self._loop = asyncio.get_running_loop()
+        self._bug: Exception | None = None
+        self._succeeded = False
+
+    def add(self, feed: Feed) -> None:
+        """Subscribe to `feed`, now and after each reconnect."""
+        self.feeds[feed.traits.key] = feed
+        if self._session is not None:
+            self._session.want(feed.traits.key)
+            self.wake.set()
+
+    def remove(self, feed: Feed) -> None:
+        """Unsubscribe from `feed`."""
+        if self._session is not None:
+            self._session.unwant(feed.traits.key)
+            self.wake.set()
+        del self.feeds[feed.traits.key]
+
+    def frame(self, data: bytes | bytearray | memoryview, binary: bool, recv: int) -> None:
+        """Take one data frame, from within the socket's read."""
+        session = self._session
+        if session is None or self._bug is not None:
+            return
+        self.counters.frames += 1
+        try:
+            deliveries = session.receive(bytes(data), binary, self._loop.time(), recv)
+            if deliveries:
+                self._deliver(deliveries)
+        except Exception as bug:  # the boundary between the socket's callback and us: nothing may pass it
+            self._bug = bug
+            self.wake.set()
+            return
+        if session.settled or session.ending is not None or not session.ready:
+            self.wake.set()
+
+    async def run(self) -> None:
+        """
+        Keep the connection until cancelled.
+
+        Raises:
+            RefusedError: the exchange refused us before it ever let us in.
+        """
+        while True:
+            retry_after = 0.0
+            try:
+                await self._spacing.turn()
+                await self._once()
+            except (OSError, WebSocketException, LinkError, RefusedError) as error:
+                self.counters.failures += 1
+                retry_after = self._failed(error)
+            delay = max(self._backoff.next(), retry_after)
+            log.info("%s: next attempt in %.1f s", self.name, delay)
+            await asyncio.sleep(delay)
+
+    def _failed(self, error: Exception) -> float:
+        """Say why the connection failed; return how long to wait at least; raise if there is no point in it."""
+        refused = _refusal(error)
+        if refused is not None:
+            if not self._succeeded:
+                raise refused from None
+            log.error("%s: %s; trying again every %.0f s", self.name, refused, SLOW_RETRY)
+            self._say("refused", {"code": refused.code, "message": str(refused)})
+            return SLOW_RETRY * self._chance.uniform(0.8, 1.2)
+        log.warning("%s: %s", self.name, _describe(error))
+        self._say("disconnected", _describe(error))
+        return _retry_after(error)
+
+    async def _once(self) -> None:
+        """One connection, from the first packet to the last."""
+        self._say("connecting", self.url)
+        offset = await self._measure_clock() if self._measure_clock else 0
+        connection = await self._dial()
+        opened = self._loop.time()
+        hint = _clock_hint(connection.response, self.wall_ns() // 1_000_000)
+        session = Session(self.terms, self.feeds, opened, self.wall_ns() // 1_000_000, offset, hint)
+        self._session = session
+        self.counters.connects += 1
+        try:
+            await self._converse(session, connection)
+        finally:
+            self._session = None
+            self.counters.session = dict(session.counters)
+            if self._loop.time() - opened >= HEALTHY:
+                self._backoff.reset()
+            await self._close(connection)
+            self._deliver(session.closed(self.wall_ns()))
+
+    async def _dial(self) -> _Connection:
+        options: dict[str, Any] = {"ssl": self._tls} if self._tls is not None else {}
+        connection = await connect(
+            self.url,
+            create_connection=cast(type[ClientConnection], partial(_Connection, link=self)),
+            compression="deflate" if self.venue.deflate else None,
+            proxy=self._proxy,
+            open_timeout=_OPEN_TIMEOUT,
+            close_timeout=_CLOSE_TIMEOUT,
+            ping_interval=None,
+            max_size=self.terms.cap,
+            **options,
+        )
+        assert isinstance(connection, _Connection)
+        return connection
+
+    async def _converse(self, session: Session, connection: _Connection) -> None:
+        was_ready = False
+        while True:
+            self.wake.clear()
+            if self._bug is not None:
+                raise self._bug
+            session.tick(self._loop.time())
+            settled, session.settled = session.settled, []
+            for feed, refusal in settled:
+                self._settled(feed, refusal)
+            if session.ending is not None:
+                raise session.ending
+            if session.ready and not was_ready:
+                was_ready = self._succeeded = True
+                self._say("live", None)
+            for request in session.to_send(self._loop.time()):
+                await connection.send(request, text=True)
+            if connection.close_code is not None:
+                raise LinkError(f"closed by the exchange: {connection.close_code} {connection.close_reason or ''}")
+            try:
+                async with asyncio.timeout_at(session.deadline(self._loop.time())):
+                    await self.wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _close(self, connection: _Connection) -> None:
+        # The closing handshake is a courtesy; a link that is stuck or half open must not wait for it.
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await connection.close()
+        except (TimeoutError, OSError, WebSocketException):
+            pass
+        finally:
+            connection.transport.abort()
+
+    def _say(self, state: str, detail: Any) -> None:
+        self.state = state
+        status = Status(self.venue.name, None, None, self._account, None, self.wall_ns(), state, detail)
+        self._deliver([Delivery(None, [status])])
+
+
+def _refusal(error: Exception) -> RefusedError | None:
+    """Return the refusal that `error` amounts to, None where trying again may help."""
+    if isinstance(error, RefusedError):
+        return error
+    if isinstance(error, InvalidStatus) and error.response.status_code in _REFUSING:
+        status = error.response.status_code
+        return RefusedError(f"the handshake was answered with HTTP {status}", str(status))
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return RefusedError(f"the certificate does not prove who answers: {error.verify_message}")
+    return None
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, InvalidStatus):
+        return f"the handshake was answered with HTTP {error.response.status_code}"
+    if isinstance(error, InvalidMessage | InvalidHandshake):
+        return f"no WebSocket handshake: {error}"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_OPEN_TIMEOUT:.0f} s"
+    return str(error) or type(error).__name__
+
+
+def _retry_after(error: Exception) -> float:
+    """Return the seconds that a refused handshake asks us to wait; dates and nonsense count as none."""
+    if isinstance(error, InvalidStatus):
+        value = error.response.headers.get("Retry-After", "")
+        if value.isascii() and value.isdigit():
+            return min(float(value), 3600.0)
+    return 0.0
+
+
+def _clock_hint(response: Response | None, wall_ms: int) -> int | None:
+    """Return the exchange's clock minus ours in ms, to the second, from the handshake's Date."""
+    try:
+        date = parsedate_to_datetime(response.headers["Date"]) if response else None
+    except (KeyError, ValueError, TypeError):
+        return None
+    return int(date.timestamp() * 1000) - wall_ms if date else None

@@ -1,0 +1,295 @@
+"""
+One conversation with the exchange, without I/O: login, requests, acknowledgements, ping, routing.
+
+Rule 1: everything that decides what to say next lives here and in the ledger.
+Rule 2: this file knows neither the wire format nor the clock; both are handed in.
+Rule 3: a session lives as long as its connection; the feeds live on.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .dialects import Ack, Dialect, Dropped, LoginReply, Message, Notice, Other, Pong, Push, Refusal
+from .dialects.signing import Credentials
+from .errors import DecodeError, InflateError, LinkError, LoginRefusedError
+from .feed import RECORD_WEIGHT, Delivery, Feed
+from .inflate import CAP, inflate
+from .ledger import Budget, Ledger
+from .records import Statement
+from .venues import Limits
+
+_UNREADABLE_IN_A_ROW = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """
+    What the sessions of one link have in common.
+
+    Args:
+        dialect: the wire generation.
+        limits: what the venue allows.
+        budget: requests an hour; shared where the venue counts addresses, not connections.
+        credentials: for the login, None where there is none.
+        cap: the longest text that a frame may inflate to, in bytes.
+        parsed: whether anybody wants records; False passes text on unparsed.
+        raw: whether anybody wants the exchange's own text.
+    """
+
+    dialect: Dialect
+    limits: Limits
+    budget: Budget
+    credentials: Credentials | None = None
+    cap: int = CAP
+    parsed: bool = True
+    raw: bool = False
+
+
+class Session:
+    """
+    One connection's conversation about `feeds` (by key, shared with the link; they outlive the session).
+
+    Times `now` are seconds of a monotonic clock, `recv` and `wall_ms` are of the wall clock (ns, ms). After each
+    call the link sends what `to_send` yields, and closes the connection once `ending` is set.
+
+    Args:
+        clock_offset_ms: the exchange's clock minus ours, as measured; logins are signed for the exchange's.
+        clock_hint_ms: the same as far as it can be told otherwise, for the error message only.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        feeds: Mapping[str, Feed],
+        now: float,
+        wall_ms: int,
+        clock_offset_ms: int = 0,
+        clock_hint_ms: int | None = None,
+    ) -> None:
+        self.ending: LinkError | LoginRefusedError | None = None
+        self.ready = False
+        self.settled: list[tuple[Feed, Refusal | None]] = []
+        self.counters: Counter[str] = Counter()
+        self.notice: str | None = None
+        self._terms = terms
+        self._dialect = terms.dialect
+        self._feeds = feeds
+        self._clock_hint = clock_offset_ms or clock_hint_ms
+        self._ledger = Ledger(terms.limits.request_bytes, terms.limits.ack_within, terms.budget)
+        self._outbox: list[bytes] = []
+        self._routes: dict[bytes, Feed] = {}
+        self._left: dict[str, Feed] = {}
+        self._heard = now
+        self._pinged: float | None = None
+        self._last_ping = now
+        self._opened = now
+        self._bad_in_a_row = 0
+        for key, feed in feeds.items():
+            self._want(key, feed)
+        if terms.credentials is None:
+            self.ready = True
+        elif terms.budget.take(now, healing=True):
+            self._outbox.append(self._dialect.login(terms.credentials, wall_ms + clock_offset_ms))
+        else:
+            self.ending = LinkError("the venue's budget of requests an hour is spent; no login now")
+
+    def want(self, key: str) -> None:
+        """Subscribe to the feed under `key`."""
+        self._want(key, self._feeds[key])
+
+    def unwant(self, key: str) -> None:
+        """Unsubscribe from `key`; called while its feed is still there."""
+        self._routes.clear()
+        self._left[key] = self._feeds[key]
+        self._ledger.unwant(key)
+
+    def to_send(self, now: float) -> list[bytes]:
+        """Return the frames that are to be sent now, in order."""
+        if self.ready and self.ending is None:
+            for op, keys, request in self._ledger.requests(now):
+                feeds = [self._left.get(key) or self._feeds[key] for key in keys]
+                if op == "subscribe":
+                    for feed in feeds:
+                        feed.asked()
+                self._outbox.append(self._dialect.request(op, [feed.sub for feed in feeds], request))
+        frames, self._outbox = self._outbox, []
+        return frames
+
+    def deadline(self, now: float) -> float:
+        """Return when `tick` and `to_send` should be called next, if nothing arrives before."""
+        limits = self._terms.limits
+        times = [self._heard + limits.ping_after]
+        if self._pinged is not None:
+            times = [self._pinged + limits.pong_within]
+        if limits.ping_every is not None:
+            times.append(self._last_ping + limits.ping_every)
+        if not self.ready:
+            times.append(self._opened + limits.ack_within)
+        elif (due := self._ledger.deadline(now)) is not None:
+            times.append(due)
+        return max(min(times), now)
+
+    def tick(self, now: float) -> None:
+        """Watch silence: ping after some, end the link after more."""
+        limits = self._terms.limits
+        if not self.ready and now >= self._opened + limits.ack_within:
+            self.ending = LinkError(f"no answer to the login within {limits.ack_within:g} s")
+        if self._pinged is not None:
+            if now >= self._pinged + limits.pong_within:
+                self.ending = LinkError(f"nothing was received for {now - self._heard:.0f} s, not even a pong")
+            return
+        silent = now >= self._heard + limits.ping_after
+        if silent or (limits.ping_every is not None and now >= self._last_ping + limits.ping_every):
+            self._outbox.append(self._dialect.ping())
+            self._last_ping = now
+            self._pinged = now
+
+    def receive(self, data: bytes, binary: bool, now: float, recv: int) -> list[Delivery]:
+        """
+        Take one frame; return what it brings, in order.
+
+        Never raises for what the exchange sends: an unreadable frame is counted, and opens a gap for every
+        subscription that may have lost something by it.
+        """
+        self._heard = now
+        self._pinged = None
+        try:
+            text = inflate(data, self._terms.cap) if binary else data
+            if not self._terms.parsed:
+                token = self._dialect.route(text)
+                if token is not None and (feed := self._routes.get(token)) is not None:
+                    return feed.pushed_raw(recv, text)
+            messages = self._dialect.read(text)
+        except (InflateError, DecodeError) as error:
+            return self._unreadable(error, self._feeds.values(), recv)
+        if len(messages) == 1 and type(messages[0]) is Push:
+            return self._push(messages[0], recv, text, len(text))
+        deliveries: list[Delivery] = []
+        for message in messages:
+            if type(message) is Push:
+                # One line of raw text stands for all pushes of its frame.
+                first = not any(delivery.text for delivery in deliveries)
+                deliveries += self._push(message, recv, text if first else None, len(text) // len(messages))
+            else:
+                deliveries += [Delivery(feed, said) for feed, said in self._reply(message, now, recv)]
+        return deliveries
+
+    def closed(self, recv: int) -> list[Delivery]:
+        """The connection is gone: every subscription may lose something from now on."""
+        deliveries = [Delivery(feed, feed.interrupted("disconnected", recv, "disconnected"))
+                      for feed in self._feeds.values() if feed.state != "refused"]  # fmt: skip
+        return [delivery for delivery in deliveries if delivery.statements]
+
+    def _want(self, key: str, feed: Feed) -> None:
+        if feed.state != "refused":
+            self._ledger.want(key, self._dialect.size(feed.sub))
+
+    def _push(self, push: Push, recv: int, text: bytes | None, share: int) -> list[Delivery]:
+        feed = self._feeds.get(push.key)
+        if feed is None:
+            self.counters["unrouted"] += 1
+            return []
+        self._bad_in_a_row = 0
+        if not feed.parsed:
+            self._learn(feed, text)
+            return feed.pushed_raw(recv, text) if text is not None else []
+        try:
+            deliveries = feed.push(push.payload, recv)
+        except DecodeError as error:
+            return self._unreadable(error, [feed], recv)
+        if self._terms.raw and text is not None:
+            deliveries = deliveries or [Delivery(feed)]
+            deliveries[-1].text = text
+        if deliveries:
+            deliveries[-1].weight = RECORD_WEIGHT * share
+        return deliveries
+
+    def _learn(self, feed: Feed, text: bytes | None) -> None:
+        token = self._dialect.route(text) if text is not None else None
+        if token is not None:
+            if len(self._routes) > 8 * len(self._feeds):
+                self._routes.clear()
+            self._routes[token] = feed
+
+    def _unreadable(self, error: Exception, feeds: Iterable[Feed], recv: int) -> list[Delivery]:
+        self.counters["unreadable"] += 1
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= _UNREADABLE_IN_A_ROW:
+            self.ending = LinkError(f"{self._bad_in_a_row} unreadable messages in a row, the last: {error}")
+        deliveries = []
+        for feed in feeds:
+            key = feed.traits.key
+            if not self._ledger.live(key) or (feed.traits.chained and feed.parsed):
+                continue
+            spoiled = feed.traits.incremental
+            if said := feed.interrupted("malformed", recv, "void" if spoiled else None):
+                deliveries.append(Delivery(feed, said))
+            if spoiled:
+                self._ledger.heal(key)
+        return deliveries
+
+    def _reply(self, message: Message, now: float, recv: int) -> list[tuple[Feed | None, list[Statement]]]:
+        if not isinstance(message, Other) or message.known:
+            self._bad_in_a_row = 0
+        match message:
+            case Ack():
+                return self._acknowledged(message, recv)
+            case Refusal():
+                return self._refuse(self._ledger.refused(message, now), recv)
+            case LoginReply():
+                self._login(message)
+            case Dropped():
+                lost = [key for key in self._feeds if message.covers(key)]
+                return self._refuse([(key, Refusal(None, message.message)) for key in lost], recv)
+            case Notice():
+                self.notice = self.scrub(message.message)
+            case Other():
+                self.counters["known" if message.known else "unknown"] += 1
+            case Pong() | Push():
+                pass
+        return []
+
+    def _acknowledged(self, ack: Ack, recv: int) -> list[tuple[Feed | None, list[Statement]]]:
+        unsolicited = ack.op == "unsubscribe" and not self._ledger.asked("unsubscribe", ack.key)
+        if unsolicited and ack.key in self._feeds:
+            return self._refuse([(ack.key, Refusal(None, "the exchange ended this subscription by itself"))], recv)
+        said: list[tuple[Feed | None, list[Statement]]] = []
+        settled = self._ledger.acknowledged(ack.op, ack.key)
+        feed = self._feeds.get(ack.key)
+        if ack.op == "subscribe" and feed is not None:
+            said.append((feed, feed.acknowledged(recv)))
+            self.settled.append((feed, None))
+        self._left.pop(ack.key, None)
+        return said + self._refuse(settled, recv)
+
+    def _refuse(self, refusals: list[tuple[str, Refusal]], recv: int) -> list[tuple[Feed | None, list[Statement]]]:
+        said: list[tuple[Feed | None, list[Statement]]] = []
+        for key, refusal in refusals:
+            feed = self._feeds.get(key)
+            self._ledger.forget(key)
+            if feed is not None:
+                refusal.message = self.scrub(refusal.message)
+                said.append((feed, feed.refused(refusal.code, refusal.message, recv)))
+                self.settled.append((feed, refusal))
+        return said
+
+    def _login(self, reply: LoginReply) -> None:
+        if reply.ok:
+            self.ready = True
+            return
+        code = f" ({reply.code})" if reply.code else ""
+        message = f"login refused: {self.scrub(reply.message)}{code}"
+        if reply.retry:
+            self.ending = LinkError(message)
+            return
+        if reply.clock and self._clock_hint is not None:
+            side = "behind" if self._clock_hint > 0 else "ahead of"
+            message += f"; this machine's clock is {abs(self._clock_hint) / 1000:.0f} s {side} the exchange's"
+        self.ending = LoginRefusedError(message, reply.code)
+
+    def scrub(self, text: str) -> str:
+        """Return `text` without any part of the credentials: some refusals echo the request."""
+        for secret in self._terms.credentials.secrets if self._terms.credentials else ():
+            text = text.replace(secret, "***")
+        return text
