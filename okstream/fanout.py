@@ -8,15 +8,17 @@ Statements are never dropped. The reader never waits for a lane.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from .feed import Delivery, Feed
-from .records import AnyRecord, DataRecord, Gap, Statement, encode
+from .records import AnyRecord, Book, DataRecord, Gap, Statement, Ticker, Trade, encode
 from .sinks import Sink
 
 LANE_BYTES = 64 * 1024 * 1024
 """Default bound of a lane."""
 
 _BATCH = 1000
+_TIMED = frozenset({Ticker, Trade, Book})
 
 
 class Lane:
@@ -197,3 +199,99 @@ class Pump:
                 self._left -= len(delivery.records)
             kept.append(delivery)
         return kept
+
+
+@dataclass(slots=True)
+class Flow:
+    """What passed since the last look: data records, and the worst lag in ms from the exchange's clock to ours."""
+
+    records: int = 0
+    lag_ms: float | None = None
+
+    def add(self, deliveries: Iterable[Delivery]) -> None:
+        """Count `deliveries`."""
+        for delivery in deliveries:
+            if not delivery.records:
+                self.records += delivery.text is not None
+                continue
+            self.records += len(delivery.records)
+            record = delivery.records[-1]
+            if type(record) in _TIMED and record.ts is not None and record.origin is None:
+                lag = record.recv / 1_000_000 - record.ts
+                if self.lag_ms is None or lag > self.lag_ms:
+                    self.lag_ms = lag
+
+
+class Fanout:
+    """
+    All lanes of one stream, and the sinks behind them.
+
+    Args:
+        lane_bytes: bound of each lane.
+        statements, count: see Pump.
+    """
+
+    def __init__(
+        self, sinks: Iterable[Sink], lane_bytes: int, wall_ns: Callable[[], int], statements: bool, count: int | None
+    ) -> None:
+        self.lanes: list[Lane] = []
+        self.pumps: list[Pump] = []
+        self.flow = Flow()
+        self._lane_bytes = lane_bytes
+        self._sinks = list(sinks)
+        for sink in self._sinks:
+            lane = Lane(lane_bytes, wall_ns=wall_ns)
+            self.lanes.append(lane)
+            self.pumps.append(Pump(lane, sink, statements=statements, count=count))
+        if not self._sinks:
+            self.lanes.append(Lane(lane_bytes, wall_ns=wall_ns))
+        forms = {sink.form for sink in self._sinks} or {"json"}
+        self.parsed, self.raw = "json" in forms, "raw" in forms
+
+    @property
+    def dropped(self) -> int:
+        """Data records that full lanes have dropped."""
+        return sum(lane.dropped for lane in self.lanes)
+
+    @property
+    def memory_bound(self) -> int:
+        """The sum of the lanes' bounds, in bytes."""
+        return self._lane_bytes * len(self.lanes)
+
+    async def open(self) -> None:
+        """Open the sinks; raises SinkError as they do."""
+        for sink in self._sinks:
+            await sink.open()
+
+    def put(self, deliveries: list[Delivery]) -> None:
+        """Hand `deliveries` to every lane. Never waits."""
+        self.flow.add(deliveries)
+        for lane in self.lanes:
+            lane.put(deliveries)
+
+    def forget(self, feed: Feed) -> None:
+        """`feed` has ended: nothing more comes of it."""
+        for lane in self.lanes:
+            lane.forget(feed)
+
+    async def done(self) -> None:
+        """Wait until every sink has written its count; for ever where there is no sink."""
+        if not self.pumps:
+            await asyncio.Event().wait()
+        for pump in self.pumps:
+            await pump.done.wait()
+
+    async def drain(self, tasks: list[asyncio.Task[None]], seconds: float) -> int:
+        """Let the pumps (running as `tasks`) write what waits; close the sinks; return what was lost."""
+        for pump in self.pumps:
+            pump.finish()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        for lane in self.lanes:
+            lane.ready.set()
+        sinks, self._sinks = self._sinks, []
+        for sink in sinks:
+            await sink.close()
+        if not self.pumps:
+            return self.dropped
+        return sum(pump.lane.dropped + pump.lane.waiting for pump in self.pumps if not pump.done.is_set())

@@ -15,31 +15,27 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
-from . import rest, venues
+from . import venues
 from .channels import Subscription, parse, subscriptions, unknown
 from .dialects import Refusal, load
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
-from .fanout import LANE_BYTES, Lane, Pump, records
+from .fanout import LANE_BYTES, Fanout, Flow, records
 from .feed import Delivery, Feed, Statements
 from .inflate import CAP
-from .ledger import Budget
-from .link import Link, Spacing
-from .records import SCHEMA, AnyRecord, Book, Gap, Status, Ticker, Trade
-from .session import Terms
+from .link import Link
+from .links import Links, Wiring
+from .records import SCHEMA, AnyRecord, Gap, Status
 from .sinks import Sink
 from .venues import Venue
 from .version import VERSION
 
 DRAIN = 5.0
 """Seconds that sinks have at the end to write what waits."""
-
-_TIMED = frozenset({Ticker, Trade, Book})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +54,19 @@ class SubscriptionState:
     gap: Gap | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Stats:
     """
-    What passed since the last look: data records, lost ones, unreadable frames, and the worst lag in ms from the
-    exchange's clock to ours. `links` are up of `links_wanted`; `open_gaps` and `dropped` are totals.
+    How the stream is doing: `records` and the worst `lag_ms` (exchange's clock to ours) since the last look;
+    how many `links` of `links_wanted` are up, gaps are open, and records were `dropped` by full lanes so far.
     """
 
-    records: int = 0
-    links: int = 0
-    links_wanted: int = 0
-    open_gaps: int = 0
-    dropped: int = 0
-    lag_ms: float | None = None
+    records: int
+    lag_ms: float | None
+    links: int
+    links_wanted: int
+    open_gaps: int
+    dropped: int
 
 
 class Stream:
@@ -121,31 +117,26 @@ class Stream:
             raise unknown("dialect", dialect, venues.DIALECTS)
         self._dialect = dialect
         self._accounts = {"main": accounts} if isinstance(accounts, Credentials) else dict(accounts or {})
-        self._sinks = list(sinks)
-        self._proxy, self._tls = proxy, tls
-        self._cap = inflate_cap
-        self._lane_bytes = lane_bytes
         self._wall_ns = wall_ns
-        self._chance = chance or random.Random()
+        self._cap = inflate_cap
         self._statements = Statements(secrets.token_hex(2))
-        self._options = {"statements": statements, "count": count}
-        self._parsed = not self._sinks or any(sink.form == "json" for sink in self._sinks)
-        self._raw = any(sink.form == "raw" for sink in self._sinks)
-        self._links: dict[tuple[str, str, str | None], Link] = {}
+        self._fanout = Fanout(sinks, lane_bytes, wall_ns, statements, count)
+        wiring = Wiring(
+            self._fanout.put, self._settle, wall_ns, chance or random.Random(), inflate_cap,
+            self._fanout.parsed, self._fanout.raw, proxy, tls,
+        )  # fmt: skip
+        self._links = Links(wiring, self._accounts, lambda link: self._task(link.run(), self._link_tasks, link.name))
         self._feeds: dict[tuple[str, Subscription], tuple[Feed, Link]] = {}
         self._waiting: dict[Feed, asyncio.Future[None]] = {}
         self._refusals: dict[Feed, Refusal] = {}
-        self._spacings: dict[str, Spacing] = {}
-        self._budgets: dict[str, Budget] = {}
-        self._lanes: list[Lane] = []
-        self._pumps: list[Pump] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._link_tasks: set[asyncio.Task[None]] = set()
+        self._pump_tasks: set[asyncio.Task[None]] = set()
         self._simulator: Any = None
         self._simulated: Venue | None = None
         self._pending: deque[AnyRecord] = deque()
         self._failure: BaseException | None = None
+        self._open = False
         self._ended = asyncio.Event()
-        self._stats = Stats()
         self.lost = 0
 
     # -- lifetime
@@ -154,19 +145,14 @@ class Stream:
         try:
             if self._venue == venues.SIM:
                 await self._simulate()
-            for sink in self._sinks:
-                await sink.open()
-                lane = self._lane()
-                pump = Pump(lane, sink, **self._options)  # type: ignore[arg-type]
-                self._pumps.append(pump)
-                self._task(pump.run(), f"okstream-pump-{len(self._pumps)}")
-            if not self._sinks:
-                self._lane()
+            await self._fanout.open()
         except BaseException:
             await self.close()
             raise
-        instance = {"version": VERSION, "schema": SCHEMA, "instance": self._statements.instance}
-        self._say("started", instance)
+        for pump in self._fanout.pumps:
+            self._task(pump.run(), self._pump_tasks, "pump")
+        self._open = True
+        self._say("started", {"version": VERSION, "schema": SCHEMA, "instance": self._statements.instance})
         return self
 
     async def __aexit__(
@@ -180,30 +166,16 @@ class Stream:
 
         `lost` then tells how many records the sinks did not get.
         """
-        links = [task for task in self._tasks if task.get_name().startswith("okstream-link")]
-        await _cancelled(links)
-        if self._lanes and not self._ended.is_set():
+        await _cancelled(self._link_tasks)
+        if self._open and not self._ended.is_set():
             self._say("ended", None)
+        self._open = False
         self._ended.set()
-        for pump in self._pumps:
-            pump.finish()
-        pumps = [task for task in self._tasks if task.get_name().startswith("okstream-pump")]
-        if pumps:
-            await asyncio.wait(pumps, timeout=drain)
-        await _cancelled(self._tasks)
-        self._tasks.clear()
-        if self._pumps:
-            self.lost = sum(pump.lane.dropped + pump.lane.waiting for pump in self._pumps if not pump.done.is_set())
-        else:
-            self.lost = sum(lane.dropped for lane in self._lanes)
-        for sink in self._sinks:
-            await sink.close()
-        self._sinks = []
+        self.lost += await self._fanout.drain(list(self._pump_tasks), drain)
+        await _cancelled(self._pump_tasks)
         for waiter in self._waiting.values():
             waiter.cancel()
         self._waiting.clear()
-        for lane in self._lanes:
-            lane.ready.set()
         if self._simulator is not None:
             simulator, self._simulator = self._simulator, None
             await simulator.__aexit__(None, None, None)
@@ -216,9 +188,7 @@ class Stream:
             RefusedError: a venue refused us before it ever let us in.
             SinkError: a sink failed; ReaderGoneError where its reader left.
         """
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._ended.wait())]
-        if self._pumps:
-            waits.append(asyncio.ensure_future(_all(pump.done.wait() for pump in self._pumps)))
+        waits = [asyncio.ensure_future(work) for work in (_happened(self._ended), self._fanout.done())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -292,7 +262,7 @@ class Stream:
             if (place.name, sub) not in self._feeds:
                 raise ConfigError(f"{sub} is not subscribed to at {place.name}")
             feed, _ = self._feeds[place.name, sub]
-            self._deliver([Delivery(feed, [feed.status("ended", self._wall_ns())])])
+            self._fanout.put([Delivery(feed, [feed.status("ended", self._wall_ns())])])
             self._remove(place, feed)
 
     def check(self, *subs: Subscription, venue: str | Venue | None = None) -> None:
@@ -317,17 +287,14 @@ class Stream:
 
     def stats(self) -> Stats:
         """Return what passed since the last call."""
-        stats, self._stats = self._stats, Stats()
-        stats.links = sum(link.state == "live" for link in self._links.values())
-        stats.links_wanted = len(self._links)
-        stats.open_gaps = sum(feed.gap is not None for feed, _ in self._feeds.values())
-        stats.dropped = sum(lane.dropped for lane in self._lanes)
-        return stats
+        flow, self._fanout.flow = self._fanout.flow, Flow()
+        open_gaps = sum(feed.gap is not None for feed, _ in self._feeds.values())
+        return Stats(flow.records, flow.lag_ms, self._links.live, len(self._links), open_gaps, self._fanout.dropped)
 
     @property
     def memory_bound(self) -> int:
         """The sum of all configured bounds in bytes: each lane, and a message for each link."""
-        return self._lane_bytes * len(self._lanes) + self._cap * max(1, len(self._links))
+        return self._fanout.memory_bound + self._cap * max(1, len(self._links))
 
     # -- iteration
 
@@ -335,7 +302,7 @@ class Stream:
         return self
 
     async def __anext__(self) -> AnyRecord:
-        lane = self._lanes[0]
+        lane = self._fanout.lanes[0]
         while not self._pending:
             if len(lane):
                 self._pending.extend(records(lane.take()))
@@ -376,7 +343,8 @@ class Stream:
         if not traits.login:
             return Subscription(sub.channel, sub.inst, sub.args)
         if venue == venues.SIM and not self._accounts:
-            self._accounts = {"sim": import_module("okstream.simulator").credentials()}
+            account = import_module("okstream.simulator").TEST_ACCOUNT
+            self._accounts["sim"] = Credentials(account.key, account.secret, account.passphrase)
         name = sub.account
         if name is None:
             if len(self._accounts) != 1:
@@ -392,10 +360,10 @@ class Stream:
         known = self._feeds.get((venue.name, sub))
         if known is not None:
             return known[0]
-        if self._ended.is_set() or not self._lanes:
+        if not self._open:
             raise RuntimeError("the stream is not open; use `async with Stream(...) as stream`")
-        feed = Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed)
-        link = self._link(venue, feed.traits.path, sub.account)
+        feed = Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._fanout.parsed)
+        link = self._links.get(venue, feed.traits.path, sub.account)
         self._feeds[venue.name, sub] = feed, link
         self._waiting[feed] = asyncio.get_running_loop().create_future()
         link.add(feed)
@@ -405,57 +373,11 @@ class Stream:
         _, link = self._feeds.pop((venue.name, feed.sub))
         link.remove(feed)
         self._waiting.pop(feed, None)
-        for lane in self._lanes:
-            lane.forget(feed)
-
-    def _link(self, venue: Venue, path: str, account: str | None) -> Link:
-        key = (venue.name, path, account)
-        if key in self._links:
-            return self._links[key]
-        limits = venue.limits
-        budget = Budget(limits.requests)
-        if limits.requests_shared:
-            budget = self._budgets.setdefault(venue.url, budget)
-        credentials = self._accounts[account] if account else None
-        terms = Terms(load(venue.dialect), limits, budget, credentials, self._cap, self._parsed, self._raw)
-        name = " ".join([venue.name, path, *([account] if account else [])])
-        link = Link(
-            name, venue, path, terms, account,
-            deliver=self._deliver,
-            settled=self._settle,
-            spacing=self._spacings.setdefault(venue.url, Spacing(limits.connects)),
-            wall_ns=self._wall_ns,
-            chance=self._chance,
-            clock_offset=partial(rest.clock_offset, venue, self._wall_ns, self._proxy) if credentials else None,
-            proxy=self._proxy,
-            tls=self._tls,
-        )  # fmt: skip
-        self._links[key] = link
-        self._task(link.run(), f"okstream-link-{name}")
-        return link
-
-    def _lane(self) -> Lane:
-        lane = Lane(self._lane_bytes, wall_ns=self._wall_ns)
-        self._lanes.append(lane)
-        return lane
-
-    def _deliver(self, deliveries: list[Delivery]) -> None:
-        stats = self._stats
-        for delivery in deliveries:
-            for record in delivery.records:
-                stats.records += 1
-                if type(record) in _TIMED and record.ts is not None and record.origin is None:
-                    lag = record.recv / 1_000_000 - record.ts
-                    if stats.lag_ms is None or lag > stats.lag_ms:
-                        stats.lag_ms = lag
-            if delivery.text is not None and not delivery.records:
-                stats.records += 1
-        for lane in self._lanes:
-            lane.put(deliveries)
+        self._fanout.forget(feed)
 
     def _say(self, state: str, detail: Any) -> None:
         name = self._venue if isinstance(self._venue, str) else self._venue.name
-        self._deliver([Delivery(None, [Status(name, None, None, None, None, self._wall_ns(), state, detail)])])
+        self._fanout.put([Delivery(None, [Status(name, None, None, None, None, self._wall_ns(), state, detail)])])
 
     def _settle(self, feed: Feed, refusal: Refusal | None) -> None:
         waiter = self._waiting.pop(feed, None)
@@ -464,13 +386,14 @@ class Stream:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _task(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
+    def _task(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"okstream {name}")
+        tasks.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._link_tasks.discard(task)
+        self._pump_tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
         if self._failure is None:
@@ -479,7 +402,7 @@ class Stream:
         for waiter in self._waiting.values():
             if not waiter.done():
                 waiter.set_exception(error)
-        for lane in self._lanes:
+        for lane in self._fanout.lanes:
             lane.ready.set()
 
 
@@ -497,5 +420,5 @@ async def _cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _all(waits: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    await asyncio.gather(*waits)
+async def _happened(event: asyncio.Event) -> None:
+    await event.wait()
