@@ -190,13 +190,25 @@ _seconds.__name__ = "number of seconds"
 def _stream(arguments: argparse.Namespace) -> int:
     from . import command
 
+    _needs_stdout()
     return asyncio_run(command.stream(arguments))
+
+
+def _needs_stdout() -> None:
+    # Before there is an event loop: it would take the number of a closed stdout for a descriptor of its own.
+    try:
+        os.fstat(1)
+    except OSError as error:
+        raise SinkError(f"stdout: {error.strerror}") from None
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from . import daemon
 
-    return daemon.check(arguments) if arguments.check else asyncio_run(daemon.run(arguments))
+    if arguments.check:
+        return daemon.check(arguments)
+    _needs_stdout()
+    return asyncio_run(daemon.run(arguments))
 
 
 def _list(arguments: argparse.Namespace) -> int:

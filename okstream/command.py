@@ -26,7 +26,7 @@ async def stream(arguments: argparse.Namespace) -> int:
     """Run `okstream stream`; return the exit code. Raises as Stream does."""
     configure_log(arguments.verbose, arguments.quiet, "okstream: %(message)s")
     subs = [sub for text in arguments.subscriptions for sub in parse(text)]
-    sink = Lines(sys.__stdout__.fileno() if sys.__stdout__ else 1, "stdout", arguments.format)
+    sink = Lines(1, "stdout", arguments.format)
     streaming = Stream(
         arguments.venue,
         url=arguments.url,

@@ -199,7 +199,7 @@ class Link:
             self._bug = bug
             self.wake.set()
             return
-        if session.settled or session.ending is not None or not session.ready:
+        if session.stirred:
             self.wake.set()
 
     async def run(self) -> None:
@@ -274,6 +274,7 @@ class Link:
         was_ready = False
         while True:
             self.wake.clear()
+            session.stirred = False
             if self._bug is not None:
                 raise self._bug
             session.tick(self._loop.time())

@@ -51,7 +51,8 @@ class Session:
     One connection's conversation about `feeds` (by key, shared with the link; they outlive the session).
 
     Times `now` are seconds of a monotonic clock, `recv` and `wall_ms` are of the wall clock (ns, ms). After each
-    call the link sends what `to_send` yields, and closes the connection once `ending` is set.
+    call the link sends what `to_send` yields, and closes the connection once `ending` is set. `stirred` tells that
+    something arrived which may change what is to be sent.
 
     Args:
         clock_offset_ms: the exchange's clock minus ours, as measured; logins are signed for the exchange's.
@@ -69,6 +70,7 @@ class Session:
     ) -> None:
         self.ending: LinkError | LoginRefusedError | None = None
         self.ready = False
+        self.stirred = False
         self.settled: list[tuple[Feed, Refusal | None]] = []
         self.counters: Counter[str] = Counter()
         self.notice: str | None = None
@@ -213,6 +215,7 @@ class Session:
             self._routes[token] = feed
 
     def _unreadable(self, error: Exception, feeds: Iterable[Feed], recv: int) -> list[Delivery]:
+        self.stirred = True
         self.counters["unreadable"] += 1
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= _UNREADABLE_IN_A_ROW:
@@ -230,6 +233,7 @@ class Session:
         return deliveries
 
     def _reply(self, message: Message, now: float, recv: int) -> list[tuple[Feed | None, list[Statement]]]:
+        self.stirred = True
         if not isinstance(message, Other) or message.known:
             self._bad_in_a_row = 0
         match message:
