@@ -73,6 +73,7 @@ _PUBLIC_NATIVE = frozenset(
 )
 _CANDLE = re.compile(rf"(mark-price-|index-|sprd-)?candle({'|'.join(BARS)})")
 _NATIVE = _PUBLIC_NATIVE | _BUSINESS | _BUSINESS_LOGIN | _PRIVATE
+_NORMALISED = frozenset(CHANNELS.values())
 # Documented for tick-by-tick books on the public path, since 2026-04-07 with fee tier VIP4.
 _PUBLIC_LOGIN = frozenset({"books-l2-tbt", "books50-l2-tbt"})
 _PATHS = ("public", "private", "business")
@@ -91,7 +92,7 @@ def _split(sub: Subscription) -> tuple[str, str]:
         if slash and prefix in _PATHS and rest:
             return rest, prefix
         own = sub.channel
-        if own not in _NATIVE and not _CANDLE.fullmatch(own):
+        if own in _NORMALISED or not (own in _NATIVE or _CANDLE.fullmatch(own)):
             raise _no_channel(own)
     if own in _PRIVATE:
         return own, "private"
@@ -140,7 +141,7 @@ def traits(sub: Subscription) -> Traits:
     return Traits(
         key=_key(_arg(sub)),
         path=path,
-        login=own in _PRIVATE or own in _BUSINESS_LOGIN or own in _PUBLIC_LOGIN,
+        login=path == "private" or own in _BUSINESS_LOGIN or own in _PUBLIC_LOGIN,
         first_push=sub.channel in CHANNELS and own not in _SILENT,
         cached=own in {"trades", "option-trades"},
         chained=own == "trades",
@@ -193,7 +194,7 @@ def read(text: bytes) -> list[Message]:
             return [_event(message)]
         if "data" in message:
             return [Push(_key(message["arg"]), message)]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DecodeError(f"not a message of {NAME}: {type(error).__name__}: {error}") from None
     raise DecodeError(f"not a message of {NAME}: neither event nor data")
 
@@ -229,7 +230,7 @@ def _event(message: Any) -> Message:
     return Other(str(event), known=event == "channel-conn-count")
 
 
-_NAMED = re.compile(r"\b(channel|\w*inst\w*|ccy|algoId|sprdId):\s*([^,\s]+)", re.IGNORECASE)
+_NAMED = re.compile(r"\b(channel|inst\w{1,20}|ccy|algoId|sprdId):\s*([^,\s]+)", re.IGNORECASE)
 _EXCLUSIVE = re.compile(r"both (\S+) and books-l2-tbt for (\S+) is not")
 
 

@@ -97,6 +97,8 @@ def _candles(sub: Subscription, venue: str) -> Decoder:
     def decode(message: Row, recv: int) -> list[DataRecord]:
         records: list[DataRecord] = []
         for row in message["data"]:
+            if type(row) is not list:
+                raise TypeError(f"{row!r} is not a bar")
             # Rows of before 2022-10 end after the turnover.
             ts, opened, high, low, close, volume, turnover, *rest = row
             turnover_quote, confirm = rest or (None, None)
