@@ -1,0 +1,77 @@
+"""The verb `okstream simulate`: a simulated exchange until a signal ends it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+
+from okstream.simulator.faults import FAULTS, Fault
+from okstream.simulator.server import DIALECTS, Simulator
+from okstream.simulator.settings import TEST_ACCOUNT, Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    faults = "; ".join(f"{name}: {about}" for name, (_, about) in FAULTS.items())
+    parser.add_argument("--dialect", default="okx-v5", help=f"one of {', '.join(DIALECTS)}")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    parser.add_argument("--seed", type=int, default=1, help="same seed, same market")
+    parser.add_argument("--rate", type=float, default=1.0, help="how much happens; 2 is twice as much")
+    parser.add_argument("--step", type=float, default=0.010, help="seconds between two cuts of a book")
+    parser.add_argument("--clock-offset", type=float, default=0.0, help="seconds the exchange's clock is ahead")
+    parser.add_argument("--checksum", choices=("zero", "real"), default="zero", help="of okx-v5 books")
+    parser.add_argument("--deflate", action="store_true", help="offer permessage-deflate")
+    parser.add_argument("--no-limits", action="store_true", help="lift the limits on connections and requests")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="NAME[:KEY=VALUE,...]", help=faults.replace("%", "%%")
+    )
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    limits: dict[str, None] = {}
+    if args.no_limits:
+        limits = dict.fromkeys(("connects_per_second", "requests_per_hour", "channel_connections"))
+    return Settings(
+        seed=args.seed,
+        rate=args.rate,
+        step=args.step,
+        clock_offset=args.clock_offset,
+        checksum=args.checksum,
+        deflate=args.deflate,
+        rest_limits=not args.no_limits,
+        log_limit=10_000,
+        **limits,  # type: ignore[arg-type]
+    )
+
+
+async def run(args: argparse.Namespace) -> int:
+    """
+    Serve until SIGINT or SIGTERM, then return 0.
+
+    Raises:
+        ConfigError: no such dialect or fault.
+        OSError: the port is taken.
+    """
+    faults = [Fault.parse(text) for text in args.fault]
+    simulator = Simulator(args.dialect, settings_from(args), args.host, args.port)
+    async with simulator:
+        for fault in faults:
+            simulator.inject(fault)
+        lines = [f"{name} {url}" for name, url in simulator.urls.items()]
+        lines += [f"rest {simulator.rest_url}", f"control {simulator.control_url} token {simulator.token}"]
+        account = TEST_ACCOUNT
+        lines.append(f"account key {account.key} secret {account.secret} passphrase {account.passphrase}")
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+    return 0

@@ -1,0 +1,142 @@
+"""
+What can go wrong on demand.
+
+Text form "name[:key=value,...]", the same for the library, `--fault` and the control endpoint:
+"drop", "drop:path=private,after=2", "gap:channel=books,inst=BTC-USDT,times=3", "handshake:status=503,times=2".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from okstream.errors import ConfigError
+
+# name -> (own options with their defaults, what it does)
+FAULTS: dict[str, tuple[dict[str, str], str]] = {
+    "drop": ({}, "abort the TCP connection"),
+    "close": ({"code": "1001", "reason": ""}, "close the WebSocket with a code"),
+    "half-open": ({"new": "0"}, "stay connected but never say or hear anything again; new=1: new connections too"),
+    "notice": ({"lead": ""}, "announce a restart, close `lead` seconds later"),
+    "kill": ({"seconds": "1"}, "abort everything and stop listening, come back on the same port"),
+    "flood": ({"n": "1000"}, "n pushes of one subscription at once"),
+    "snapshot": ({}, "an order book snapshot nobody asked for"),
+    "reset": ({"seq": "3"}, "the sequence of an order book starts again from a low number"),
+    "unknown-event": ({}, "an event no client knows"),
+    "gap": ({}, "skip one push; of a book, one update"),
+    "duplicate": ({}, "send one push twice"),
+    "checksum": ({}, "a wrong checksum in one book push"),
+    "truncate": ({}, "cut one push in half; of a compressed dialect, its bytes"),
+    "pad": ({}, "add bytes after the end of one push"),
+    "malformed": ({}, "one push is not JSON"),
+    "stall": ({"seconds": "5"}, "withhold every push of a channel for a while"),
+    "slow-ack": ({"seconds": "5"}, "answer one request late"),
+    "refuse": ({"code": "60018"}, "answer one subscription with an error"),
+    "refuse-login": ({"code": "60009"}, "refuse one login"),
+    "handshake": ({"status": "429", "retry-after": "", "n": "1"}, "answer n handshakes with an HTTP error"),
+}
+COMMON = {"after": "0", "times": "1", "every": "1", "connection": "", "path": "", "channel": "", "inst": ""}
+_NUMBERS = {"after", "times", "every", "seconds", "lead", "n", "seq", "status", "retry-after"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    One fault. `options` are its own; the rest is common to all and narrows where and when it strikes.
+
+    `after`: seconds from injection until it is armed or happens. `times`: how often; `every`: seconds
+    between two of an immediate fault. `connection` (id), `path`, `channel`, `inst`: only there.
+    """
+
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+    after: float = 0.0
+    times: int = 1
+    every: float = 1.0
+    connection: str = ""
+    path: str = ""
+    channel: str = ""
+    inst: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Fault:
+        """
+        Raises:
+            ConfigError: no such fault or option, or a value that is not a number where one is needed.
+        """
+        name, _, rest = text.strip().partition(":")
+        name = {"429": "handshake"}.get(name, name)
+        if name not in FAULTS:
+            raise ConfigError(f"no fault {name!r}; there are: {', '.join(FAULTS)}")
+        own, given = FAULTS[name][0], {}
+        for item in filter(None, rest.split(",")):
+            key, separator, value = item.strip().partition("=")
+            if not separator or (key not in own and key not in COMMON):
+                raise ConfigError(f"fault {name!r} has no option {key!r}; it has: {', '.join([*own, *COMMON])}")
+            given[key] = value
+        return cls._build(name, given)
+
+    @classmethod
+    def _build(cls, name: str, given: dict[str, str]) -> Fault:
+        for key in _NUMBERS & given.keys():
+            try:
+                float(given[key])
+            except ValueError:
+                raise ConfigError(f"fault {name!r}: {key} must be a number, not {given[key]!r}") from None
+        own = {**FAULTS[name][0], **{k: v for k, v in given.items() if k in FAULTS[name][0]}}
+        common: dict[str, Any] = {k: v for k, v in given.items() if k in COMMON and k not in own}
+        for key, kind in (("after", float), ("times", int), ("every", float)):
+            if key in common:
+                common[key] = kind(float(common[key]))
+        if "n" in own and name == "handshake":
+            common.setdefault("times", int(float(own["n"])))
+        return cls(name, tuple(own.items()), **common)
+
+    def option(self, key: str) -> str:
+        return dict(self.options).get(key, FAULTS[self.name][0].get(key, ""))
+
+    def number(self, key: str) -> float:
+        """An option as a number; 0 where it is empty."""
+        return float(self.option(key) or 0)
+
+    def matches(self, connection: str = "", path: str = "", channel: str = "", inst: str = "") -> bool:
+        """True where every filter of this fault that is set agrees."""
+        return (
+            self.connection in ("", connection)
+            and (not self.path or self.path == path or path.endswith("/" + self.path))
+            and self.channel in ("", channel)
+            and self.inst in ("", inst)
+        )
+
+
+IMMEDIATE = {"drop", "close", "half-open", "notice", "kill", "flood", "snapshot", "reset", "unknown-event"}
+
+
+class Armed:
+    """Faults that wait for the moment they can strike."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
+    def add(self, fault: Fault) -> None:
+        self._faults.append(fault)
+
+    def take(self, name: str, connection: str = "", path: str = "", channel: str = "", inst: str = "") -> Fault | None:
+        """The first armed fault of that name that matches, one time fewer afterwards."""
+        for i, fault in enumerate(self._faults):
+            if fault.name == name and fault.matches(connection, path, channel, inst):
+                if fault.times > 1:
+                    self._faults[i] = replace(fault, times=fault.times - 1)
+                else:
+                    del self._faults[i]
+                return fault
+        return None
+
+    def clear(self) -> None:
+        self._faults.clear()
+
+    def names(self) -> list[str]:
+        return [f.name for f in self._faults]
