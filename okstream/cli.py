@@ -69,9 +69,10 @@ def complain(message: str) -> None:
 def _leave(code: int) -> NoReturn:
     # The interpreter would flush stdout again on its way out and complain about a closed pipe.
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (OSError, ValueError):
-        os._exit(code if code else OK)
+        os._exit(code)
     sys.exit(code)
 
 

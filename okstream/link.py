@@ -37,6 +37,7 @@ HEALTHY = 60.0
 SLOW_RETRY = 60.0
 """Seconds between attempts once an exchange that had let us in refuses us."""
 
+_MUCH = 64 * 1024
 _OPEN_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
 _REFUSING = frozenset({401, 403, 404})
@@ -89,6 +90,14 @@ class _Connection(ClientConnection):
     def data_received(self, data: bytes) -> None:
         self._recv = self.link.wall_ns()
         super().data_received(data)
+        if len(data) >= _MUCH and not self.transport.is_closing():
+            # uvloop reads on for as long as there is something to read; the lanes must have their turns, too.
+            self.transport.pause_reading()
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def process_event(self, event: Event) -> None:
         if type(event) is not Frame or event.opcode > Opcode.BINARY:
@@ -244,15 +253,20 @@ class Link:
         session = Session(self.terms, self.feeds, opened, self.wall_ns() // 1_000_000, offset, hint)
         self._session = session
         self.counters.connects += 1
+        lost = True
         try:
             await self._converse(session, connection)
+        except asyncio.CancelledError:
+            lost = False  # we end it ourselves, and nothing was promised beyond
+            raise
         finally:
             self._session = None
             self.counters.session = dict(session.counters)
             if self._loop.time() - opened >= HEALTHY:
                 self._backoff.reset()
             await self._close(connection)
-            self._deliver(session.closed(self.wall_ns()))
+            if lost:
+                self._deliver(session.closed(self.wall_ns()))
 
     async def _dial(self) -> _Connection:
         options: dict[str, Any] = {"ssl": self._tls} if self._tls is not None else {}

@@ -80,9 +80,8 @@ class Connection:
         while True:
             message = await ws.receive()
             if self.half_open and message.type not in (WSMsgType.CLOSED, WSMsgType.ERROR):
-                if message.type in _DONE:
-                    await self._ended.wait()
-                continue
+                await self._deaf()
+                return
             if message.type is WSMsgType.TEXT:
                 self.received += 1
                 if limit is not None and len(message.data) > limit:
@@ -97,6 +96,14 @@ class Connection:
                 if message.type is WSMsgType.CLOSE:
                     await ws.close()
                 return
+
+    async def _deaf(self) -> None:
+        """Half-open: nothing is read or answered until the TCP connection is gone, looked at once a second."""
+        while not self._aborted and self._transport is not None and not self._transport.is_closing():
+            try:
+                await asyncio.wait_for(self._ended.wait(), 1.0)
+            except TimeoutError:
+                continue
 
     def send(self, data: str | bytes, entry: Entry | None = None) -> bool:
         """Queue one message: text as a text frame, bytes as a binary one. False where it cannot leave."""

@@ -1,0 +1,93 @@
+"""
+A public test kit: an event loop whose time passes only when there is nothing else to do.
+
+    def test_a_quiet_minute():
+        okstream.testing.run(scenario)          # async def scenario(): await asyncio.sleep(60) takes no time
+
+Together with the simulated exchange (`okstream.simulator`) keep-alives of a minute, idle closes and budgets of an
+hour are tested in milliseconds, over real sockets.
+"""
+
+import asyncio
+import selectors
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+START_NS = 1_767_225_600_000_000_000
+"""What `wall_ns` of a fresh VirtualLoop begins with: 2026-01-01T00:00:00Z."""
+
+_GRACE = 0.001
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """
+    An event loop with a clock of its own: where it would wait for a timer, it moves the clock there instead.
+
+    Sockets are real, and are looked at before the clock moves: what is under way on loopback arrives first. Other
+    threads get a moment; other processes do not know of this clock.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        super().__init__(_Selector(self._pass))
+
+    def time(self) -> float:
+        return self._now
+
+    def wall_ns(self) -> int:
+        """Return the wall clock that goes with `time`, ns since the epoch."""
+        return START_NS + int(self._now * 1e9)
+
+    def _pass(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class _Selector(selectors.BaseSelector):
+    """Waits for sockets, never for time."""
+
+    def __init__(self, jump: Callable[[float], None]) -> None:
+        self._real = selectors.DefaultSelector()
+        self._jump = jump
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = self._real.select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
+        if timeout is None:
+            return self._real.select(None)
+        if threading.active_count() > 1 and (events := self._real.select(_GRACE)):
+            return events
+        self._jump(timeout)
+        return []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `scenario` in a VirtualLoop and return what it returns."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(scenario())
+
+
+def wall_ns() -> int:
+    """Return the wall clock of the running VirtualLoop; pass it to Stream as `wall_ns`."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, VirtualLoop):
+        raise RuntimeError("not in a VirtualLoop; use okstream.testing.run")
+    return loop.wall_ns()

@@ -1,0 +1,83 @@
+"""The oracle over real sockets and virtual time: each dialect, each transport fault, repeated reconnects."""
+
+import asyncio
+import random
+
+import pytest
+
+from oracle import Report, compare
+from okstream import Credentials, testing, venues
+from okstream.dialects import load
+from okstream.records import AnyRecord
+from okstream.simulator import TEST_ACCOUNT, Settings, Simulator
+from okstream.stream import Stream
+
+WANTED = {
+    "okx-v5": [
+        "ticker:BTC-USDT,ETH-USDT", "trades:BTC-USDT,ETH-USDT", "book:BTC-USDT-SWAP", "book5:BTC-USDT",
+        "bbo:ETH-USDT", "candle-1m:BTC-USDT", "orders", "fills", "account",
+    ],
+    "okex-v3": [
+        "ticker:BTC-USDT,ETH-USDT", "trades:BTC-USDT,ETH-USDT", "book:BTC-USDT", "book-l2-tbt:BTC-USDT-SWAP",
+        "book5:ETH-USDT", "candle-1m:BTC-USDT", "orders:BTC-USDT",
+    ],
+    "okex-v1": [
+        "ticker:BTC-USDT,ETH-USDT", "trades:BTC-USDT,ETH-USDT", "book:BTC-USDT", "book5:ETH-USDT",
+        "candle-1m:BTC-USDT", "orders:BTC-USDT",
+    ],
+}  # fmt: skip
+
+# fault -> (how it is asked for, the reasons of gaps that it may cause, the longest gap in seconds)
+FAULTS = {
+    "none": ([], set(), 0),
+    "drop": (["drop"], {"disconnected"}, 5),
+    "close": (["close:code=4006", "close:code=1000,after=5"], {"disconnected"}, 5),
+    "half-open": (["half-open"], {"disconnected"}, 40),
+    "malformed": (["malformed:times=3"], {"malformed"}, 5),
+    "truncate": (["truncate:times=3"], {"malformed"}, 5),
+    "pad": (["pad:times=3"], {"malformed"}, 5),
+    "duplicate": (["duplicate:times=20"], set(), 0),
+    "unknown-event": (["unknown-event:times=3"], set(), 0),
+    "slow-ack": (["slow-ack:seconds=15,times=2", "drop:after=1"], {"disconnected"}, 25),
+    "notice": (["notice:lead=3"], {"disconnected"}, 5),
+    "handshake": (["handshake:status=429,n=3,retry-after=2", "drop:after=1"], {"disconnected"}, 20),
+    "kill": (["kill:seconds=10"], {"disconnected"}, 25),
+}
+
+
+async def _run(dialect: str, faults: list[str], seconds: float = 40) -> tuple[Report, Simulator]:
+    settings = Settings(start_ms=testing.START_NS // 1_000_000, rate=0.5, orders_per_second=1.0)
+    records: list[AnyRecord] = []
+    async with Simulator(dialect, settings=settings) as sim:
+        venue = venues.simulated(dialect, sim.url, sim.rest_url)
+        credentials = Credentials(TEST_ACCOUNT.key, TEST_ACCOUNT.secret, TEST_ACCOUNT.passphrase)
+        async with Stream(venue, accounts=credentials, wall_ns=testing.wall_ns, chance=random.Random(1)) as stream:
+            for wanted in WANTED[dialect]:
+                await stream.subscribe(wanted, timeout=30)
+            reading = asyncio.create_task(_read(stream, records))
+            await asyncio.sleep(5)
+            for fault in faults:
+                sim.inject(fault)
+            await asyncio.sleep(seconds)
+            feeds = [feed for feed, _ in stream._feeds.values()]
+            assert [feed.sub for feed in feeds if feed.state != "live"] == []
+            report = compare(sim.log, load(dialect), feeds, list(records), asyncio.get_running_loop().time())
+            reading.cancel()
+        return report, sim
+
+
+async def _read(stream: Stream, records: list[AnyRecord]) -> None:
+    async for record in stream:
+        records.append(record)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("dialect", WANTED)
+def test_every_push_is_delivered_once_or_inside_a_declared_gap(dialect, fault):
+    faults, reasons, longest = FAULTS[fault]
+    report, sim = testing.run(lambda: _run(dialect, faults))
+    assert report.delivered > 100
+    assert report.reasons <= reasons
+    assert report.longest <= longest
+    for name in faults:
+        assert sim.counters.faults[name.partition(":")[0]] > 0, f"{name} never happened"
