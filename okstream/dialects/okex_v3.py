@@ -290,7 +290,9 @@ def _pushes(message: Any) -> list[Message]:
     table, data = message["table"], message["data"]
     if type(table) is not str or type(data) is not list:
         raise TypeError("table is not text or data is not an array")
-    if len(data) == 1:
+    if table == "futures/account":  # {"BTC":{...}}, perhaps with a second one beside it
+        data = [{name: held} for row in data for name, held in row.items()]
+    elif len(data) == 1:
         return [Push(_key(table, data[0]), message)]
     by_key: dict[str, list[Any]] = {}
     for row in data:

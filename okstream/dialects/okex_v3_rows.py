@@ -216,15 +216,15 @@ def _order(row: Row, sub: Subscription, venue: str, recv: int) -> DataRecord:
     else:
         side, position_side = _SIDES[needed(kind)]
     plain = kind if kind in {"limit", "market"} else "limit"
-    trade_id = text(row.get("last_fill_id"))
+    fill_ts = millis(row.get("last_fill_time"))
+    # An order without a fill says so with the year 1970, and zeros for all else.
+    fill = {name: None if fill_ts == 0 else text(row.get(f"last_fill_{name}")) for name in ("id", "px", "qty")}
     return Order(
         venue, sub.channel, needed(row["instrument_id"]), sub.account or "", millis(row["timestamp"]), recv,
         needed(row["order_id"]), text(row.get("client_oid")), side, position_side,
         _KINDS.get(row.get("order_type", ""), plain), text(row["price"]), text(row["size"]),
         _STATES.get(state or "", state), text(row["filled_size"] if "filled_size" in row else row["filled_qty"]),
-        # An order without a fill says so with the id 0 and the year 1970.
-        text(row.get("price_avg")), None if trade_id == "0" else trade_id, text(row.get("last_fill_px")),
-        text(row.get("last_fill_qty")), millis(row.get("last_fill_time")) or None, text(row.get("fee")),
+        text(row.get("price_avg")), fill["id"], fill["px"], fill["qty"], fill_ts or None, text(row.get("fee")),
         text(row.get("fee_currency")), millis(row.get("created_at")), _extra(row, _ORDER_KEYS),
     )  # fmt: skip
 

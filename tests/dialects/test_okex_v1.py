@@ -572,7 +572,7 @@ class TestFuzz:
     def test_any_bytes_are_messages_or_a_decode_error(self, text: bytes) -> None:
         survive(text, "ticker:BTC-USDT")
 
-    @settings(max_examples=400)
+    @settings(max_examples=200)
     @given(name=st.sampled_from(sorted(ASKED)), data=st.data())
     def test_a_changed_frame_is_records_or_a_decode_error(self, name: str, data: Any) -> None:
         frame = json.loads(FRAMES[name])

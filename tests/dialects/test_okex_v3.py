@@ -333,6 +333,14 @@ class TestData:
         ]
         assert found == ["11", "12"]
 
+    def test_accounts_that_share_a_row_are_parted(self) -> None:
+        held = json.loads(FRAMES["account-futures"])["data"][0]["BTC"]
+        frame = {"table": "futures/account", "data": [{"BTC": held, "BTC-USDT": {**held, "currency": "USDT"}}]}
+        pushes = v3.read(orjson.dumps(frame))
+        assert [push.key for push in pushes] == ["futures/account:BTC", "futures/account:BTC-USDT"]
+        decode = v3.decoder(subscription("account:business=futures,underlying=BTC-USDT"), "x")
+        assert [record.currency for record in decode(pushes[1].payload, RECV)] == ["USDT"]
+
     def test_a_book_is_a_snapshot_and_changes(self) -> None:
         snapshot, update, empty = only("book-snapshot"), only("book-update"), only("book-empty-update")
         assert [book.action for book in (snapshot, update, empty)] == ["snapshot", "update", "update"]
@@ -436,7 +444,7 @@ class TestUserData:
     def test_a_contract_order_says_its_side_by_type(self) -> None:
         order = only("orders-futures")
         assert (order.side, order.position_side, order.kind, order.state) == ("buy", "short", "limit", "live")
-        assert (order.trade_id, order.fill_ts, order.filled) == (None, None, "0")
+        assert (order.trade_id, order.fill_price, order.fill_ts, order.filled) == (None, None, None, "0")
         assert (order.extra["type"], order.extra["leverage"], order.extra["status"]) == ("4", "20", "0")
 
     def test_an_option_order_says_its_side_itself(self) -> None:
@@ -591,7 +599,7 @@ class TestFuzz:
     def test_any_bytes_are_messages_or_a_decode_error(self, text: bytes) -> None:
         survive(text, "ticker:BTC-USDT")
 
-    @settings(max_examples=400)
+    @settings(max_examples=200)
     @given(name=st.sampled_from(sorted(ASKED)), data=st.data())
     def test_a_changed_frame_is_records_or_a_decode_error(self, name: str, data: Any) -> None:
         frame = json.loads(FRAMES[name])
