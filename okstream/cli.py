@@ -1,9 +1,4 @@
-"""
-The command line: verbs. stdout is data, stderr is for people.
-
-Exit codes: 0 ended as asked; 1 a bug; 2 usage or configuration; 3 refused by the exchange; 4 ended, but records
-were lost here; 5 the output failed; 130 second Ctrl-C.
-"""
+"""The command line: verbs. stdout is data, stderr is for people."""
 
 import argparse
 import os
@@ -11,10 +6,9 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, NoReturn
 
-from .errors import ConfigError, OkstreamError, ReaderGoneError, RefusedError, SinkError
+from .errors import OkstreamError, SinkError
+from .exits import INTERRUPTED, OK, USAGE, complain, exit_code
 from .version import VERSION
-
-OK, BUG, USAGE, REFUSED, LOST, OUTPUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 _EPILOG = """\
 subscriptions:
@@ -40,30 +34,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = INTERRUPTED
     _leave(code)
-
-
-def exit_code(error: BaseException) -> int:
-    """Return what a command that ended with `error` exits with."""
-    match error:
-        case ReaderGoneError():
-            return OK
-        case ConfigError():
-            return USAGE
-        case RefusedError():
-            return REFUSED
-        case SinkError():
-            return OUTPUT
-        case _:
-            return BUG
-
-
-def complain(message: str) -> None:
-    """Write one line for people; what cannot be written is not worth dying for."""
-    try:
-        sys.stderr.write(f"okstream: {message}\n")
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        pass
 
 
 def _leave(code: int) -> NoReturn:
@@ -189,10 +159,10 @@ _seconds.__name__ = "number of seconds"
 
 
 def _stream(arguments: argparse.Namespace) -> int:
-    from . import command
+    from .verbs import stream
 
     _needs_stdout()
-    return asyncio_run(command.stream(arguments))
+    return asyncio_run(stream.run(arguments))
 
 
 def _needs_stdout() -> None:
@@ -204,18 +174,19 @@ def _needs_stdout() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from . import daemon
+    from .verbs import run
 
     if arguments.check:
-        return daemon.check(arguments)
+        sys.stdout.write(run.check(arguments))
+        return OK
     _needs_stdout()
-    return asyncio_run(daemon.run(arguments))
+    return asyncio_run(run.run(arguments))
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from . import command
+    from .verbs import list as listing
 
-    sys.stdout.write(command.venues_table() if arguments.what == "venues" else command.channels_table())
+    sys.stdout.write(listing.venues_table() if arguments.what == "venues" else listing.channels_table())
     return OK
 
 

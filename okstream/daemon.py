@@ -1,96 +1,137 @@
-"""Long-lived running from a configuration file."""
+"""Running a stream until there is a reason to end: signals, refusals, a reader that leaves, the final drain."""
 
-import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
 import sys
-from pathlib import Path
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from typing import Any
 
-from . import config, venues
 from .channels import Subscription
-from .cli import OK
-from .command import configure_log, serve
-from .dialects import load
-from .errors import ConfigError
-from .sinks.lines import File, Lines
-from .stream import Stream
+from .errors import ReaderGoneError, SubscriptionRefusedError
+from .exits import INTERRUPTED, LOST, OK, REFUSED, complain
+from .sinks.lines import Lines
+from .stream import DRAIN, Stream
 from .venues import Venue
 
-_FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+log = logging.getLogger("okstream")
 
 
-def check(arguments: argparse.Namespace) -> int:
-    """Validate the configuration and print the plan: links, requests, the memory bound. Raises ConfigError."""
-    settings = config.load(arguments.config)
-    stream = _stream(settings, [])
-    plan = _plan(settings, stream)
-    for (venue, path, account), subs in plan.items():
-        dialect = load(venue.dialect if isinstance(venue, Venue) else settings.dialect)
-        model = venue if isinstance(venue, Venue) else venues.VENUES["okx"]
-        size = sum(dialect.size(sub) for sub in subs)
-        requests = -(-size // model.limits.request_bytes) + (1 if account else 0)
-        where = venue.link_url(path) if isinstance(venue, Venue) else "in this process"
-        who = f" as {account}" if account else ""
-        sys.stdout.write(f"link: {where}{who}: {len(subs)} subscriptions, {requests} requests\n")
-    bound = settings.lane_mib + settings.inflate_mib * len(plan)
-    sys.stdout.write(f"memory: {bound} MiB of buffers at most\n")
+async def serve(
+    streaming: Stream,
+    sink: Lines,
+    wanted: Sequence[tuple[Subscription, str | Venue | None]],
+    stats: float | None = None,
+    duration: float | None = None,
+    drain: float = DRAIN,
+) -> int:
+    """
+    Open `streaming`, subscribe to what is `wanted`, and go on until there is a reason to end.
+
+    Reasons: a signal, `duration` seconds, the count reached, the reader gone, everything refused. Returns the exit
+    code; raises as Stream does.
+    """
+    with stopping() as stop:
+        try:
+            async with streaming:
+                log.info("memory is bounded by %d MiB of buffers", streaming.memory_bound >> 20)
+                ends: list[Coroutine[Any, Any, int]] = [
+                    _after(streaming.wait()),
+                    _after(stop.wait()),
+                    _after(sink.reader_gone()),
+                    _unless_refused(streaming, wanted),
+                ]
+                if duration is not None:
+                    ends.append(_after(asyncio.sleep(duration)))
+                if stats is not None:
+                    ends.append(_report(streaming, stats))
+                code = await _first(ends)
+                await streaming.close(drain)
+        except ReaderGoneError:
+            return OK
+    if streaming.lost and code == OK:
+        complain(f"{streaming.lost} records were lost: the output could not keep up")
+        return LOST
+    return code
+
+
+async def _first(works: Iterable[Coroutine[Any, Any, int]]) -> int:
+    """Run all `works`; return what the first one to end returns or raises, and cancel the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return max(task.result() for task in finished)
+
+
+async def _after(work: Coroutine[Any, Any, Any]) -> int:
+    await work
     return OK
 
 
-async def run(arguments: argparse.Namespace) -> int:
-    """Run until a signal ends it; return the exit code. Raises as Stream does."""
-    settings = config.load(arguments.config)
-    configure_log(_verbosity(arguments, settings), arguments.quiet or settings.log_level == "error", _FORM)
-    sink = _sink(settings)
-    stream = _stream(settings, [sink])
-    _plan(settings, stream)
-    return await serve(stream, sink, _wanted(settings), settings.stats, drain=settings.drain)
+async def _unless_refused(streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]]) -> int:
+    """Subscribe to all; say which are refused; end only if none is left."""
+    answers = await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted))
+    if not any(answers):
+        return REFUSED
+    await asyncio.Event().wait()
+    return OK
 
 
-def _stream(settings: config.Settings, sinks: list[Lines]) -> Stream:
-    return Stream(
-        _venue(settings.source[0]),
-        dialect=settings.dialect,
-        accounts=config.credentials(settings),
-        sinks=sinks,
-        statements=not settings.output.data_only,
-        proxy=settings.proxy,
-        inflate_cap=settings.inflate_mib << 20,
-        lane_bytes=settings.lane_mib << 20,
-    )
+async def _subscribed(streaming: Stream, sub: Subscription, venue: str | Venue | None) -> bool:
+    try:
+        await streaming.subscribe(sub, venue=venue)
+    except SubscriptionRefusedError as refusal:
+        complain(str(refusal))
+        return False
+    return True
 
 
-def _sink(settings: config.Settings) -> Lines:
-    output = settings.output
-    if output.type == "file":
-        assert output.path is not None
-        return File(Path(output.path), output.form)
-    return Lines(1, "stdout", output.form)
+async def _report(streaming: Stream, period: float) -> int:
+    """Write a line about the flow to stderr each `period` seconds, for ever."""
+    while True:
+        await asyncio.sleep(period)
+        stats = streaming.stats()
+        lag = f"{stats.lag_ms:.0f} ms" if stats.lag_ms is not None else "-"
+        complain(
+            f"{stats.records / period:.0f} records/s, {stats.links}/{stats.links_wanted} links, "
+            f"{stats.open_gaps} open gaps, {stats.dropped} dropped, worst lag {lag}"
+        )
 
 
-def _venue(source: config.Source) -> str | Venue:
-    if source.url is None:
-        return source.venue
-    if source.venue == venues.SIM:
-        raise ConfigError("the venue sim runs in this process; a url makes no sense with it")
-    return venues.find(source.venue).at(source.url)
+@contextlib.contextmanager
+def stopping() -> Iterator[asyncio.Event]:
+    """
+    Turn the first SIGINT or SIGTERM into an event, and the second into an end at once.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
-def _wanted(settings: config.Settings) -> list[tuple[Subscription, str | Venue | None]]:
-    return [(sub, _venue(source)) for source in settings.source for sub in source.read()]
-
-
-def _plan(settings: config.Settings, stream: Stream) -> dict[tuple[str | Venue, str, str | None], list[Subscription]]:
-    """Return which subscriptions ride on which link, once sure that all can be asked for."""
-    plan: dict[tuple[str | Venue, str, str | None], list[Subscription]] = {}
-    wanted = [(sub, _venue(source)) for source in settings.source for sub in source.read()]
-    for sub, venue in wanted:
-        stream.check(sub, venue=venue)
-        place = venue if isinstance(venue, Venue) or venue == venues.SIM else venues.find(venue)
-        traits = load(place.dialect if isinstance(place, Venue) else settings.dialect).traits(sub)
-        account = (sub.account or next(iter(settings.account), None)) if traits.login else None
-        key = next((key for key in plan if key[0] is place and key[1:] == (traits.path, account)), None)
-        plan.setdefault(key or (place, traits.path, account), []).append(sub)
-    return plan
-
-
-def _verbosity(arguments: argparse.Namespace, settings: config.Settings) -> int:
-    return max(int(arguments.verbose), {"info": 1, "debug": 2}.get(settings.log_level, 0))
+def configure_log(verbose: int, quiet: bool, form: str) -> None:
+    """Send the log to stderr: warnings, or more with each `verbose`, or errors only."""
+    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%dT%H:%M:%SZ"))
+    root = logging.getLogger("okstream")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.raiseExceptions = False  # a stderr that cannot be written is not worth a traceback each line

@@ -13,6 +13,9 @@ from .errors import InflateError
 CAP = 16 * 1024 * 1024
 """Default limit of one frame's text, in bytes."""
 
+INFLATING = 3
+"""Bytes of memory that a frame takes while it inflates, for each byte of the cap, as measured."""
+
 # Deflate cannot expand by more than 1,032 : 1, so a short frame needs no cap while it inflates.
 _EXPANSION = 1032
 

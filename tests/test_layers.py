@@ -9,14 +9,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
-    {"errors", "records", "channels", "version"},
+    {"errors", "exits", "records", "channels", "version"},
     {"dialects", "venues", "book", "ledger", "freshness", "inflate"},
     {"planner", "feed", "session"},
     {"link", "rest", "fanout", "sinks", "spool", "journal"},
     {"links", "stream"},
     {"config", "accounts", "monitor"},
-    # The command line imports the other two when a verb runs; they take its exit codes.
-    {"daemon", "command", "cli"},
+    {"daemon"},
+    {"verbs"},
+    {"cli"},
     {"__init__", "__main__", "testing"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -4,8 +4,8 @@ import asyncio
 import random
 
 import pytest
-
 from oracle import Report, compare
+
 from okstream import Credentials, testing, venues
 from okstream.dialects import load
 from okstream.records import AnyRecord

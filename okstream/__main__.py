@@ -1,0 +1,5 @@
+"""`python -m okstream` is the same as `okstream`."""
+
+from .cli import main
+
+main()

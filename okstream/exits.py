@@ -1,0 +1,39 @@
+"""What a command exits with, and how it speaks to people."""
+
+import sys
+
+from .errors import ConfigError, ReaderGoneError, RefusedError, SinkError
+
+OK = 0
+"""Ended as asked: count or duration reached, a signal, the reader of the pipe has left."""
+BUG = 1
+USAGE = 2
+REFUSED = 3
+LOST = 4
+"""Ended, but records were lost here: the output could not keep up."""
+OUTPUT = 5
+INTERRUPTED = 130
+
+
+def exit_code(error: BaseException) -> int:
+    """Return what a command that ended with `error` exits with."""
+    match error:
+        case ReaderGoneError():
+            return OK
+        case ConfigError():
+            return USAGE
+        case RefusedError():
+            return REFUSED
+        case SinkError():
+            return OUTPUT
+        case _:
+            return BUG
+
+
+def complain(message: str) -> None:
+    """Write one line for people; what cannot be written is not worth dying for."""
+    try:
+        sys.stderr.write(f"okstream: {message}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass

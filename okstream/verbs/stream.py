@@ -1,0 +1,29 @@
+"""`okstream stream`: records to stdout."""
+
+import argparse
+import os
+
+from okstream import accounts
+from okstream.channels import parse
+from okstream.daemon import configure_log, serve
+from okstream.sinks.lines import Lines
+from okstream.stream import Stream
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Run `okstream stream`; return the exit code. Raises as Stream does."""
+    configure_log(arguments.verbose, arguments.quiet, "okstream: %(message)s")
+    subs = [sub for text in arguments.subscriptions for sub in parse(text)]
+    sink = Lines(1, "stdout", arguments.format)
+    streaming = Stream(
+        arguments.venue,
+        url=arguments.url,
+        dialect=arguments.dialect,
+        accounts=accounts.credentials(arguments.account, os.environ) if arguments.account else None,
+        sinks=[sink],
+        statements=not arguments.data_only,
+        count=arguments.count,
+        proxy=arguments.proxy,
+    )
+    streaming.check(*subs)
+    return await serve(streaming, sink, [(sub, None) for sub in subs], arguments.stats, arguments.duration)
