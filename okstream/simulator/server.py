@@ -18,6 +18,7 @@ from okstream.simulator.engine import Engine, Subscription
 from okstream.simulator.faults import IMMEDIATE, Fault
 from okstream.simulator.log import Counters, Log
 from okstream.simulator.settings import Settings
+from okstream.simulator.v5_rest import Rest
 
 DIALECTS = {"okx-v5": v5.PATHS}
 
@@ -94,6 +95,7 @@ class Simulator:
         app.on_response_prepare.append(self._date)
         for path in DIALECTS[self.dialect].values():
             app.router.add_get(path, self._websocket)
+        Rest(self.engine).add_routes(app)
         control.add_routes(app, self)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()

@@ -283,7 +283,8 @@ class V5:
             return True
         if channel.target == "index":
             return market.index(inst) is not None
-        return inst in market.instruments
+        found = market.instruments.get(inst)
+        return found is not None and (not channel.only or found.type in channel.only)
 
     def _tier(self) -> int:
         login = self.connection.login

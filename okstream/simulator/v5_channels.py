@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from okstream.simulator import v5_account, v5_public
+from okstream.simulator import v5_account, v5_derived, v5_public
 from okstream.simulator.candles import BARS, Candles, PriceCandles
 from okstream.simulator.v5_public import V5Subscription
 
@@ -14,6 +14,8 @@ class Channel:
     """
     `paths` are "public", "private", "business"; `required` must not be empty; `target` says what instId
     names ("instrument", "index" or "" for anything); `tier` is the VIP level needed.
+    `limited` channels count the connections that carry them. `types` are the instType arguments there are,
+    `only` the types of instrument that have this channel.
     """
 
     paths: tuple[str, ...]
@@ -24,10 +26,11 @@ class Channel:
     target: str = "instrument"
     limited: bool = False
     types: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
 
 _PUBLIC, _BUSINESS, _PRIVATE = ("public",), ("business",), ("private",)
-_INST = ("instId",)
+_INST: tuple[str, ...] = ("instId",)
 
 CHANNELS: dict[str, Channel] = {
     "tickers": Channel(_PUBLIC, _INST, v5_public.Tickers),
@@ -45,6 +48,54 @@ CHANNELS: dict[str, Channel] = {
     "positions": Channel(_PRIVATE, ("instType",), v5_account.PositionState, login=True, limited=True),
     "balance_and_position": Channel(_PRIVATE, (), v5_account.BalanceAndPosition, login=True, limited=True),
 }
+_CONTRACTS = ("SWAP", "FUTURES", "OPTION", "MARGIN")
+CHANNELS |= {
+    "mark-price": Channel(_PUBLIC, _INST, v5_derived.MarkPrice),
+    "index-tickers": Channel(_PUBLIC, _INST, v5_derived.IndexTickers, target="index"),
+    "open-interest": Channel(_PUBLIC, _INST, v5_derived.OpenInterest, only=_CONTRACTS),
+    "funding-rate": Channel(_PUBLIC, _INST, v5_derived.FundingRate, only=("SWAP",)),
+    "price-limit": Channel(_PUBLIC, _INST, v5_derived.PriceLimit),
+    "opt-summary": Channel(_PUBLIC, ("instFamily",), v5_derived.OptSummary),
+    "option-trades": Channel(_PUBLIC, ("instType", "instId"), v5_public.OptionTrades, only=("OPTION",)),
+    "liquidation-orders": Channel(_PUBLIC, ("instType",), v5_derived.Liquidations, types=_CONTRACTS),
+    "instruments": Channel(
+        _PUBLIC, ("instType",), v5_derived.Quiet, types=("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION", "EVENTS")
+    ),
+    "status": Channel(_PUBLIC, (), v5_derived.Status),
+}
+# Served, so that a client can subscribe to them, but nothing happens there.
+_quiet: dict[str, tuple[str, ...]] = {
+    "estimated-price": ("instType",),
+    "adl-warning": ("instType",),
+    "call-auction-details": _INST,
+    "event-contract-markets": ("instType",),
+}
+for _name, _required in _quiet.items():
+    CHANNELS[_name] = Channel(_PUBLIC, _required, v5_derived.Quiet, target="")
+for _name in ("block-tickers", "public-block-trades"):
+    CHANNELS[_name] = Channel(_BUSINESS, _INST, v5_derived.Quiet)
+CHANNELS["public-struc-block-trades"] = Channel(_BUSINESS, (), v5_derived.Quiet)
+_quiet = {
+    "orders-algo": ("instType",),
+    "algo-advance": ("instType",),
+    "grid-orders-spot": ("instType",),
+    "grid-orders-contract": ("instType",),
+    "grid-positions": ("algoId",),
+    "grid-sub-orders": ("algoId",),
+    "algo-recurring-buy": ("instType",),
+    "deposit-info": (),
+    "withdrawal-info": (),
+    "economic-calendar": (),
+    "rfqs": (),
+    "quotes": (),
+    "struc-block-trades": (),
+    "sprd-orders": (),
+    "sprd-trades": (),
+}
+for _name, _required in _quiet.items():
+    CHANNELS[_name] = Channel(_BUSINESS, _required, v5_derived.Quiet, login=True, target="")
+CHANNELS["liquidation-warning"] = Channel(_PRIVATE, ("instType",), v5_derived.Quiet, login=True, limited=True)
+CHANNELS["account-greeks"] = Channel(_PRIVATE, (), v5_derived.Quiet, login=True, limited=True)
 for _bar in BARS:
     CHANNELS[f"candle{_bar}"] = Channel(_BUSINESS, _INST, Candles)
     if _bar != "1s":

@@ -29,8 +29,14 @@ class BookSubscription(V5Subscription):
 
     def __init__(self, engine: Engine, key: str, arg: dict[str, Any]) -> None:
         super().__init__(engine, key, arg)
-        self.book: MarketBook = engine.market.book(self.inst, engine.clock.ms())
+        market = engine.market
+        name = self.inst if self.inst in market.instruments else market.index(self.inst)
+        assert name is not None, self.inst
+        self.book: MarketBook = market.book(name, engine.clock.ms())
         self.version = NEVER
+
+    def watched(self) -> Iterable[str]:
+        return (self.book.instrument.inst,)
 
     @property
     def instrument(self) -> Instrument:
