@@ -17,7 +17,9 @@ from .sinks import Sink
 LANE_BYTES = 64 * 1024 * 1024
 """Default bound of a lane."""
 
-_BATCH = 1000
+_BATCH = 4000
+_ENOUGH = 500
+"""Deliveries that are worth a write of their own, without waiting for more."""
 _TIMED = frozenset({Ticker, Trade, Book})
 
 
@@ -161,7 +163,7 @@ class Pump:
         """Write what comes; returns after `finish`, raises SinkError as the sink does."""
         while not self._finishing.is_set():
             await self.lane.ready.wait()
-            if self._sink.linger and not self._finishing.is_set():
+            if self._sink.linger and len(self.lane) < _ENOUGH and not self._finishing.is_set():
                 await asyncio.sleep(self._sink.linger)
             await self._write(self.lane.take())
         while len(self.lane):
