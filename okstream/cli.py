@@ -161,16 +161,26 @@ _seconds.__name__ = "number of seconds"
 def _stream(arguments: argparse.Namespace) -> int:
     from .verbs import stream
 
-    _needs_stdout()
+    _hold_descriptors()
     return asyncio_run(stream.run(arguments))
 
 
-def _needs_stdout() -> None:
-    # Before there is an event loop: it would take the number of a closed stdout for a descriptor of its own.
+def _hold_descriptors() -> None:
+    """
+    Before there is an event loop: it would take the number of a closed descriptor for one of its own.
+
+    Raises:
+        SinkError: stdout is closed.
+    """
     try:
         os.fstat(1)
     except OSError as error:
         raise SinkError(f"stdout: {error.strerror}") from None
+    for number, flags in ((0, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, flags), number)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -179,7 +189,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         sys.stdout.write(run.check(arguments))
         return OK
-    _needs_stdout()
+    _hold_descriptors()
     return asyncio_run(run.run(arguments))
 
 

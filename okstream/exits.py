@@ -1,6 +1,7 @@
 """What a command exits with, and how it speaks to people."""
 
 import sys
+from contextlib import suppress
 
 from .errors import ConfigError, ReaderGoneError, RefusedError, SinkError
 
@@ -32,8 +33,6 @@ def exit_code(error: BaseException) -> int:
 
 def complain(message: str) -> None:
     """Write one line for people; what cannot be written is not worth dying for."""
-    try:
+    with suppress(OSError, ValueError, AttributeError):  # full, closed, or never there
         sys.stderr.write(f"okstream: {message}\n")
         sys.stderr.flush()
-    except (OSError, ValueError):
-        pass

@@ -26,7 +26,7 @@ from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import LANE_BYTES, Fanout, Flow, records
 from .feed import Delivery, Feed, Statements
-from .inflate import CAP
+from .inflate import CAP, INFLATING
 from .link import Link
 from .links import Links, Wiring
 from .records import SCHEMA, AnyRecord, Gap, Status
@@ -294,7 +294,7 @@ class Stream:
     @property
     def memory_bound(self) -> int:
         """The sum of all configured bounds in bytes: each lane, and a message for each link."""
-        return self._fanout.memory_bound + self._cap * max(1, len(self._links))
+        return self._fanout.memory_bound + INFLATING * self._cap * max(1, len(self._links))
 
     # -- iteration
 

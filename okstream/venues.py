@@ -6,7 +6,7 @@ documentation of the time (v3, v1, whose servers are gone: gateways and simulato
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from urllib.parse import urlsplit, urlunsplit
 
@@ -67,7 +67,7 @@ class Venue:
     name: str
     dialect: str
     url: str
-    paths: Mapping[str, str]
+    paths: Mapping[str, str] = field(hash=False)
     limits: Limits
     rest: str | None = None
     deflate: bool = False

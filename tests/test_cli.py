@@ -1,0 +1,369 @@
+"""The command line as its users meet it: real processes, pipes, signals and sockets."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+OKSTREAM = str(Path(sys.executable).with_name("okstream"))
+SIM = ["stream", "--venue", "sim"]
+TIMEOUT = 30
+
+MARKERS = {"key": "marker-key-7c1e", "secret": "marker-secret-9f2b", "passphrase": "marker-phrase-4d0a"}
+
+
+def clean_environment(**more):
+    return {name: value for name, value in os.environ.items() if not name.startswith("OKSTREAM_API")} | more
+
+
+def okstream(*arguments, **options):
+    """Run a command to its end; return it with stdout and stderr as text. No output may hold a secret."""
+    done = subprocess.run(
+        [OKSTREAM, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        env=options.pop("env", clean_environment()), **options,
+    )  # fmt: skip
+    for marker in MARKERS.values():
+        assert marker not in done.stdout + done.stderr
+    return done
+
+
+def shell(script, **options):
+    return subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        env=clean_environment(OKSTREAM=OKSTREAM), **options,
+    )  # fmt: skip
+
+
+def records(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def data(text):
+    return [record for record in records(text) if record["type"] not in {"status", "gap"}]
+
+
+@contextmanager
+def process(*arguments, **options):
+    """A running command, ended in any case."""
+    with subprocess.Popen(
+        [OKSTREAM, *arguments], stdout=options.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE, text=True,
+        env=clean_environment(), **options,
+    ) as running:  # fmt: skip
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()
+
+
+@contextmanager
+def simulator(*arguments):
+    """A simulated exchange in a process of its own; yields its base URL and the process."""
+    with process("simulate", *arguments) as running:
+        first = running.stdout.readline()
+        url = re.search(r"ws://127\.0\.0\.1:\d+", first)
+        assert url, first
+        yield url[0], running
+
+
+# -- what it prints
+
+
+def test_stream_writes_as_many_records_as_asked_for():
+    done = okstream(*SIM, "--count", "20", "ticker:BTC-USDT", "trades:BTC-USDT,ETH-USDT", "book:BTC-USDT-SWAP")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(data(done.stdout)) == 20
+    first = records(done.stdout)[0]
+    assert (first["type"], first["state"]) == ("status", "started")
+    assert set(first["detail"]) == {"version", "schema", "instance"}
+
+
+def test_data_only_leaves_out_gaps_and_statuses():
+    done = okstream(*SIM, "--count", "5", "--data-only", "trades:BTC-USDT")
+    assert [record["type"] for record in records(done.stdout)] == ["trade"] * 5
+
+
+@pytest.mark.parametrize("dialect", ["okx-v5", "okex-v3", "okex-v1"])
+@pytest.mark.parametrize("form", ["json", "raw"])
+def test_every_generation_streams_in_both_forms(dialect, form):
+    done = okstream(*SIM, "--dialect", dialect, "--format", form, "--count", "5", "ticker:BTC-USDT", "book:BTC-USDT")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = records(done.stdout)
+    own = [line for line in lines if isinstance(line, dict) and "type" in line]
+    assert len(lines) - (len(own) if form == "raw" else len(lines) - len(data(done.stdout))) == 5
+
+
+def test_user_channels_of_the_simulated_exchange_need_no_credentials():
+    done = okstream(*SIM, "--count", "3", "--data-only", "account")
+    assert done.returncode == 0
+    assert {record["type"] for record in records(done.stdout)} == {"balance"}
+    assert {record["account"] for record in records(done.stdout)} == {"sim"}
+
+
+def test_duration_ends_the_stream():
+    done = okstream(*SIM, "--duration", "0.2", "ticker:BTC-USDT")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert records(done.stdout)[-1]["state"] == "ended"
+
+
+def test_stats_are_one_line_a_period_on_stderr():
+    done = okstream(*SIM, "--duration", "1", "--stats", "0.4", "-q", "trades:BTC-USDT")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    form = r"okstream: \d+ records/s, 1/1 links, 0 open gaps, 0 dropped, worst lag (-?\d+ ms|-)"
+    assert all(re.fullmatch(form, line) for line in lines)
+
+
+def test_version_and_help_load_nothing_heavy():
+    code = "import sys, okstream.cli as c\ntry: c.main({!r})\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
+    for argument in (["--version"], ["--help"], ["stream", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(argument)], capture_output=True, text=True, timeout=TIMEOUT, check=True
+        )
+        loaded = {name.partition(".")[0] for name in done.stderr.split()}
+        assert not loaded & {"asyncio", "websockets", "aiohttp", "uvloop", "orjson", "pydantic", "rich", "ssl"}
+
+
+def test_lists_show_every_venue_and_channel():
+    venues, channels = okstream("list", "venues").stdout, okstream("list", "channels").stdout
+    assert {"okx", "okx-eea", "okex-v3", "okcoin-v1", "sim"} <= {line.split()[0] for line in venues.splitlines()}
+    assert {"ticker", "book", "orders", "candle-<bar>"} <= {line.split()[0] for line in channels.splitlines() if line}
+
+
+# -- what it says when asked for nonsense
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["stream", "--venue", "okk", "ticker:BTC-USDT"], "there is no venue 'okk'. Did you mean 'okx'?"),
+        (["stream", "tickr:BTC-USDT"], "there is no channel 'tickr'. Did you mean 'ticker'?"),
+        (["stream", "tickers:BTC-USDT"], "channel 'tickers' is called 'ticker' here"),
+        (["stream", "ticker"], "ticker wants an instrument: ticker:BTC-USDT"),
+        (["stream", "ticker:BTC-*"], "patterns are not supported yet"),
+        (["stream", "orders"], "orders needs an account"),
+        (["stream", "--vneue", "okx", "ticker:BTC-USDT"], "Did you mean --venue?"),
+        (["stream", "--count", "0", "ticker:BTC-USDT"], "--count"),
+        (["stream", "--url", "http://x", "ticker:BTC-USDT"], "is not a WebSocket URL"),
+        (["stream", "--account", "/nonexistent", "orders"], "/nonexistent: No such file or directory"),
+        (["stream", "--account", "env", "orders"], "the environment lacks OKSTREAM_API_KEY and OKSTREAM_SECRET"),
+        (["stream", *SIM[1:], "--dialect", "okx-v6", "ticker:BTC-USDT"], "Did you mean 'okx-v5'?"),
+        (["run", "--config", "/nonexistent.toml"], "/nonexistent.toml: No such file or directory"),
+        (["simulate", "--dialect", "okx-v6"], "okx-v6"),
+        (["simulate", "--fault", "earthquake"], "earthquake"),
+        (["strem", "ticker:BTC-USDT"], "strem"),
+        ([], "verb"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_was_probably_meant(arguments, complaint):
+    done = okstream(*arguments)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+# -- pipes and files
+
+
+def test_a_reader_that_leaves_ends_the_stream_quietly():
+    done = shell('"$OKSTREAM" stream --venue sim ticker:BTC-USDT trades:BTC-USDT | head -3; echo "${PIPESTATUS[@]}"')
+    assert done.stdout.splitlines()[-1] == "0 0"
+    assert done.stderr == ""
+
+
+def test_a_reader_that_leaves_is_noticed_while_nothing_happens():
+    done = shell('"$OKSTREAM" stream --venue sim instruments:instType=SPOT | head -1; echo "${PIPESTATUS[@]}"')
+    assert done.stdout.splitlines()[-1] == "0 0"
+    assert done.stderr == ""
+
+
+def test_a_full_disk_is_an_output_error():
+    done = shell('"$OKSTREAM" stream --venue sim ticker:BTC-USDT > /dev/full')
+    assert (done.returncode, done.stderr) == (5, "okstream: stdout: No space left on device\n")
+
+
+def test_a_closed_stdout_is_an_output_error():
+    done = shell('"$OKSTREAM" stream --venue sim ticker:BTC-USDT >&-')
+    assert (done.returncode, done.stderr) == (5, "okstream: stdout: Bad file descriptor\n")
+
+
+def test_a_closed_stderr_harms_nothing():
+    done = shell('"$OKSTREAM" stream --venue sim --count 3 -vv --stats 0.1 ticker:BTC-USDT 2>&-')
+    assert done.returncode == 0
+    assert len(data(done.stdout)) == 3
+
+
+def test_a_shared_descriptor_stays_blocking():
+    reader, writer = os.pipe()
+    with process(*SIM, "--count", "3", "ticker:BTC-USDT", stdout=writer) as running:
+        assert running.wait(TIMEOUT) == 0
+    assert not fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK
+    os.close(writer)
+    with os.fdopen(reader) as lines:
+        assert len(data(lines.read())) == 3
+
+
+# -- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_drains_and_ends_well(number):
+    with process(*SIM, "trades:BTC-USDT") as running:
+        lines = [running.stdout.readline() for _ in range(8)]
+        running.send_signal(number)
+        rest, errors = running.communicate(timeout=TIMEOUT)
+    assert (running.returncode, errors) == (0, "")
+    assert records("".join(lines) + rest)[-1]["state"] == "ended"
+
+
+def test_the_second_signal_ends_at_once_even_if_nobody_reads():
+    with process(*SIM, "--dialect", "okx-v5", *[f"book:SIM{n:03}-USDT" for n in range(20)]) as running:
+        running.stdout.readline()
+        # The first one starts a drain that cannot get on; keep asking until the second has arrived.
+        while running.poll() is None:
+            running.send_signal(signal.SIGINT)
+            try:
+                running.wait(0.2)
+            except subprocess.TimeoutExpired:
+                continue
+    assert running.returncode in {0, 130}
+
+
+def test_what_the_output_could_not_take_is_said_by_exit_code_4(tmp_path):
+    config = tmp_path / "config.toml"
+    books = ", ".join(f'"book:SIM{n:03}-USDT"' for n in range(40))
+    config.write_text(f'lane_mib = 1\ndrain = 0.2\n[[source]]\nvenue = "sim"\nsubscriptions = [{books}]\n')
+    with process("run", "--config", str(config)) as running:
+        running.stdout.readline()
+        # 40 snapshots of 400 levels are more than the pipe and the lane hold; wait for them to be under way.
+        assert running.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(2)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(TIMEOUT) == 4
+        assert re.search(r"\d+ records were lost: the output could not keep up", running.stderr.read())
+
+
+# -- the exchange
+
+
+def test_an_exchange_that_dies_and_comes_back_is_one_gap():
+    with simulator("--port", "0") as (url, first):
+        port = url.rpartition(":")[2]
+        with process("stream", "--url", url, "trades:BTC-USDT", "-q") as running:
+            seen = [json.loads(running.stdout.readline()) for _ in range(8)]
+            first.kill()
+            first.wait()
+            with simulator("--port", port):
+                while not any(r["type"] == "gap" and r["state"] == "closed" for r in seen) or seen[-1]["type"] == "gap":
+                    seen.append(json.loads(running.stdout.readline()))
+                running.send_signal(signal.SIGTERM)
+                _, errors = running.communicate(timeout=TIMEOUT)
+    gaps = [record for record in seen if record["type"] == "gap"]
+    assert [gap["state"] for gap in gaps] == ["open", "closed"]
+    assert {gap["reason"] for gap in gaps} == {"disconnected"}
+    assert (running.returncode, errors) == (0, "")
+
+
+def test_one_refused_subscription_is_named_and_the_others_live_on():
+    done = okstream(*SIM, "--count", "10", "ticker:BTC-USDT", "ticker:NONSENSE")
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("okstream: ticker:NONSENSE refused by sim: Wrong URL or channel:tickers")
+    assert len(data(done.stdout)) == 10
+
+
+def test_nothing_left_to_stream_is_exit_code_3():
+    done = okstream(*SIM, "ticker:NONSENSE")
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def ahead():
+    """A simulated exchange whose clock is five minutes ahead."""
+    with simulator("--clock-offset", "300") as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def exchange():
+    with simulator() as (url, _):
+        yield url
+
+
+def account(tmp_path, **values):
+    path = tmp_path / "account.toml"
+    path.write_text("".join(f'{name} = "{value}"\n' for name, value in values.items()))
+    path.chmod(0o600)
+    return str(path)
+
+
+GOOD = {"key": "simulated-key-0001", "secret": "simulated-secret-not-a-secret", "passphrase": "simulated-passphrase"}
+
+
+@pytest.mark.parametrize(("wrong", "code"), [("key", "60005|60032"), ("secret", "60007"), ("passphrase", "60024")])
+def test_a_refused_login_is_one_clear_line_and_exit_code_3(exchange, tmp_path, wrong, code):
+    source = account(tmp_path, **{**GOOD, wrong: MARKERS[wrong]})
+    done = okstream("stream", "--url", exchange, "--account", source, "orders")
+    assert done.returncode == 3
+    assert re.fullmatch(rf"okstream: login refused: .+ \(({code})\)\n", done.stderr)
+    assert not any(value in done.stdout + done.stderr for value in GOOD.values())
+
+
+def test_a_login_refused_for_the_clock_says_how_far_it_is_off(ahead, tmp_path):
+    done = okstream("stream", "--url", ahead, "--account", account(tmp_path, **GOOD), "orders")
+    assert done.returncode == 3
+    assert re.search(r"this machine's clock is (29[89]|30[012]) s behind the exchange's\n$", done.stderr)
+
+
+def test_credentials_from_the_environment_log_in(exchange):
+    names = {"key": "OKSTREAM_API_KEY", "secret": "OKSTREAM_SECRET", "passphrase": "OKSTREAM_PASSPHRASE"}
+    environment = clean_environment(**{names[name]: value for name, value in GOOD.items()})
+    done = okstream("stream", "--url", exchange, "--account", "env", "--count", "2", "-vv", "account", env=environment)
+    assert done.returncode == 0
+    assert not any(value in done.stdout + done.stderr for value in GOOD.values())
+
+
+# -- the daemon
+
+
+def test_run_appends_to_a_file_until_a_signal_ends_it(tmp_path):
+    config, output = tmp_path / "config.toml", tmp_path / "records.jsonl"
+    output.write_text("an earlier line\n")
+    config.write_text(
+        f'[[source]]\nvenue = "sim"\nsubscriptions = ["trades:BTC-USDT"]\n[output]\ntype = "file"\npath = "{output}"\n'
+    )
+    with process("run", "--config", str(config), "-v") as running:
+        while "live" not in output.read_text():
+            assert running.poll() is None
+        running.send_signal(signal.SIGTERM)
+        _, errors = running.communicate(timeout=TIMEOUT)
+    assert running.returncode == 0
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO okstream: ", errors)
+    first, *rest = output.read_text().splitlines()
+    assert first == "an earlier line"
+    assert records("\n".join(rest))[-1]["state"] == "ended"
+
+
+def test_check_prints_the_plan_and_connects_to_nothing(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[[source]]\nvenue = "okx"\nurl = "ws://127.0.0.1:1"\n'
+        'subscriptions = ["trades:BTC-USDT,ETH-USDT", "candle-1m:BTC-USDT"]\n'
+    )
+    done = okstream("run", "--config", str(config), "--check")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "link: ws://127.0.0.1:1/ws/v5/public: 2 subscriptions, 1 request",
+        "link: ws://127.0.0.1:1/ws/v5/business: 1 subscription, 1 request",
+        "memory: 160 MiB of buffers at most",
+    ]
