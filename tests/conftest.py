@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,18 @@ def recordings() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"OKSTREAM_RECORDINGS names {folder}, which is no folder"
     return path
+
+
+SECRETS = ("marker-key-7c1e", "marker-secret-9f2b", "marker-phrase-4d0a")
+"""Credentials that tests log in with, or fail to; nothing may ever print or log one of them."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport]:
+    """Fail every test whose output or log holds a secret, whatever the test is about."""
+    report = yield
+    shown = "".join(text for _, text in report.sections)
+    if any(secret in shown for secret in SECRETS):
+        report.outcome = "failed"
+        report.longrepr = "a secret was printed or logged"
+    return report

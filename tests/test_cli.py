@@ -13,12 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from conftest import SECRETS
 
 OKSTREAM = str(Path(sys.executable).with_name("okstream"))
 SIM = ["stream", "--venue", "sim"]
 TIMEOUT = 30
 
-MARKERS = {"key": "marker-key-7c1e", "secret": "marker-secret-9f2b", "passphrase": "marker-phrase-4d0a"}
+MARKERS = dict(zip(("key", "secret", "passphrase"), SECRETS, strict=True))
 
 
 def clean_environment(**more):
