@@ -13,7 +13,8 @@ $(READY): pyproject.toml
 	touch $@
 
 demo: $(READY)  ## ticker, trades and book of the embedded simulated exchange, as JSON lines
-	$(BIN)/okstream stream --venue sim --count 20 ticker:BTC-USDT trades:BTC-USDT,ETH-USDT book:BTC-USDT-SWAP
+	$(BIN)/okstream stream --venue sim --duration 5 --stats 5 \
+	  ticker:BTC-USDT trades:BTC-USDT,ETH-USDT book:BTC-USDT-SWAP | cut -c 1-180
 
 check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check .

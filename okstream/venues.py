@@ -40,7 +40,8 @@ class Limits:
     ack_within: float = 10.0
 
 
-V5_LIMITS = Limits(connects=3, requests=480, requests_shared=False, request_bytes=64 * 1024)
+# 64 KiB is the limit of the arguments; the rest of the request may or may not count.
+V5_LIMITS = Limits(connects=3, requests=480, requests_shared=False, request_bytes=64 * 1024 - 256)
 # The documentation of v3 does not say whether the 240 an hour count per connection or per address.
 V3_LIMITS = Limits(connects=1, requests=240, requests_shared=True, request_bytes=4096)
 V1_LIMITS = Limits(connects=1, requests=None, requests_shared=False, request_bytes=4096, ping_every=25.0)
