@@ -3,8 +3,8 @@ The continuity of one subscription, without I/O.
 
 A feed outlives every connection that serves it. It knows what was delivered last, drops what comes twice, and
 states what may be missing: a gap opens the moment loss is possible and closes directly before delivery goes on.
-Books pass through unverified: their sequence and checksum are not looked at yet. But a book that is known to have
-lost a change holds its changes back until its next snapshot.
+Books pass through unverified: their sequence and checksum are not looked at yet. But a book that has no snapshot
+yet, or is known to have lost a change, holds its changes back until its next snapshot.
 """
 
 from collections import deque
@@ -23,6 +23,7 @@ RECORD_WEIGHT = 3
 """Bytes of memory that records take for each byte of the frame they came in, as measured roughly."""
 
 _RECENT = 4
+_INT64 = 2**63
 _IDENTIFIED = frozenset({Trade, Order, Fill})
 
 
@@ -82,17 +83,34 @@ class Feed:
         self._decode: Decoder | None = None
         self._first = False
         self._acknowledged = False
+        self._void = self.traits.incremental and parsed
+        self._spoiled = False
         self._ids: _Window = _Window(_IDS)
         self._recent: deque[list[DataRecord]] = deque(maxlen=_RECENT)
         self._latest = -1
 
+    @property
+    def void(self) -> bool:
+        """Whether this is a book without a snapshot to apply changes to."""
+        return self._void
+
+    @property
+    def proves(self) -> bool:
+        """Whether the next record will tell by itself if something was lost before it."""
+        last = self.last
+        return self.traits.chained and self.parsed and isinstance(last, Trade) and last.count is not None
+
     def asked(self) -> None:
-        """A subscribe request goes out: what comes next begins anew."""
-        self._decode = self._dialect.decoder(self.sub, self.venue)
-        self._first = True
+        """A subscribe request goes out: what comes next begins anew, unless it flows already and the reply was lost."""
+        if self._decode is None or self.state != "live":
+            self._decode = self._dialect.decoder(self.sub, self.venue)
+            self._first = True
+            self._spoiled = False
 
     def acknowledged(self, recv: int) -> list[Statement]:
         """The exchange accepted the subscription."""
+        if self.state == "refused":
+            return []
         self._acknowledged = True
         if self.traits.first_push or self.state == "live":
             return []
@@ -111,14 +129,17 @@ class Feed:
         assert self._decode is not None
         decoded = self._decode(payload, recv)
         first, self._first = self._first, False
-        if self.gap is not None and self.traits.incremental:
-            if not _snapshot(decoded):
+        if self._void:
+            if self._spoiled or not _snapshot(decoded):
                 return []
-            records = decoded
-        else:
-            records = self._unseen(decoded)
+            self._void = False
+            self._recent.clear()
+            self._latest = -1
+        records = self._unseen(decoded)
+        if self.state == "refused":
+            return []
         if not records:
-            return self._repeated(decoded, recv)
+            return self._repeated(decoded, first, recv)
         if first and self.traits.cached:
             for record in records:
                 record.origin = "cached"
@@ -129,7 +150,9 @@ class Feed:
 
     def pushed_raw(self, recv: int, text: bytes) -> list[Delivery]:
         """Take one message that nobody wants parsed."""
-        self._first = False
+        if self.state == "refused":
+            return []
+        self._acknowledged = True
         statements = self._resume(None, recv) if self.state != "live" or self.gap is not None else ()
         return [Delivery(self, statements, (), text, RECORD_WEIGHT * len(text))]
 
@@ -137,14 +160,17 @@ class Feed:
         """
         Something may have been lost: open a gap, unless one is open or nothing was expected yet.
 
-        `state` is the new state; None keeps the present one.
+        `state` is the new state; None keeps the present one. A book that is `void` waits for a snapshot that was
+        asked for after this.
         """
         statements: list[Statement] = []
         if self.gap is None and (self._acknowledged or self.last is not None) and self.state != "refused":
             self.gap = self._new_gap(reason, recv)
             statements.append(self.gap)
+        self._void = self.traits.incremental and self.parsed
         if state is not None:
             self._acknowledged = False
+            self._spoiled = state == "void"
             if state != self.state:
                 statements.append(self.status(state, recv))
         return statements
@@ -186,35 +212,41 @@ class Feed:
         self._recent.append(records)
         return records
 
-    def _repeated(self, decoded: list[DataRecord], recv: int) -> list[Delivery]:
-        """Nothing new came. If it is what was delivered last, or empty, delivery goes on all the same."""
+    def _repeated(self, decoded: list[DataRecord], first: bool, recv: int) -> list[Delivery]:
+        """
+        Nothing new came. A first push that is empty or what was delivered last proves that delivery goes on; a
+        repetition later proves nothing.
+        """
         if self.state == "live" and self.gap is None:
             return []
+        last = self.last
         if not decoded:
-            return [Delivery(self, self._resume(None, recv))]
-        if self.last is not None and _position(decoded[-1]) == _position(self.last) and decoded[-1].ts == self.last.ts:
-            return [Delivery(self, self._resume(self.last, recv, lost=0))]
-        return []
+            return [] if self.traits.chained else [Delivery(self, self._resume(None, recv))]
+        if not first or last is None or decoded[-1].ts != last.ts or _position(decoded[-1]) != _position(last):
+            return []
+        return [Delivery(self, self._resume(last, recv, lost=None if last.ts is None else 0))]
 
     def _deliver(self, records: list[DataRecord], recv: int) -> list[Delivery]:
         """The slow way: statements may stand before any of the records."""
         deliveries: list[Delivery] = []
+        run: list[DataRecord] = []
         for record in records:
-            lost = self._lost(record) if self.traits.chained else None
+            skipped = self._skipped(record) if self.traits.chained else None
+            lost = skipped if skipped is not None and 0 <= skipped < _INT64 else None
             statements: list[Statement] = []
-            if self.state == "live" and self.gap is None and lost is not None and lost != 0:
+            if skipped and self.state == "live" and self.gap is None:
                 self.gap = self._new_gap("sequence", recv)
                 statements.append(self.gap)
             if self.state != "live" or self.gap is not None:
-                statements += self._resume(record, recv, lost=lost if lost is None or lost >= 0 else None)
+                statements += self._resume(record, recv, lost)
             self.last = record
-            if deliveries and not statements:
-                deliveries[-1].records = [*deliveries[-1].records, record]
-            else:
-                deliveries.append(Delivery(self, statements, [record]))
+            if statements or not deliveries:
+                run = []
+                deliveries.append(Delivery(self, statements, run))
+            run.append(record)
         return deliveries
 
-    def _lost(self, record: DataRecord) -> int | None:
+    def _skipped(self, record: DataRecord) -> int | None:
         """How many trades are missing before `record`; negative where the ids went back, None where untold."""
         last = self.last
         if not isinstance(record, Trade) or not isinstance(last, Trade) or record.count is None:
@@ -269,7 +301,8 @@ def _same(some: list[DataRecord], others: list[DataRecord]) -> bool:
 
 
 def _snapshot(records: list[DataRecord]) -> bool:
-    return bool(records) and isinstance(records[0], Book) and records[0].action == "snapshot"
+    """Whether changes can follow `records`; a book without a normalised form is its consumer's business."""
+    return bool(records) and not (isinstance(records[0], Book) and records[0].action == "update")
 
 
 @dataclass(slots=True)

@@ -9,14 +9,21 @@ Rule 3: whatever is not answered in time is asked again.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import chain, filterfalse, takewhile
 
 from .dialects import Op, Refusal
 
-_HOUR = 3600.0
+_OPS: tuple[Op, ...] = ("subscribe", "unsubscribe")
+_HOUR = 3601.0
+"""Seconds, and one more: the exchange counts requests when they arrive."""
 _RESERVE = 0.15
 _BACKOFF = 30.0
 _BACKOFF_CAP = 600.0
+_HEAL_BACKOFF = 1.0
+_HEAL_BACKOFF_CAP = 60.0
+_DOUBLINGS = 10
+_ENVELOPE = 64
+"""Bytes of a request around its arguments."""
 
 
 class Budget:
@@ -45,18 +52,18 @@ class Budget:
             return now
         while self._spent and self._spent[0] <= now - _HOUR:
             self._spent.popleft()
-        limit = self._limit if healing else int(self._limit * (1 - _RESERVE))
+        limit = self._limit if healing else max(1, int(self._limit * (1 - _RESERVE)))
         excess = len(self._spent) - limit
         return now if excess < 0 else self._spent[excess] + _HOUR
 
 
 @dataclass(slots=True)
 class Request:
-    """One request on its way: `open` are the keys without an answer yet, in the order asked."""
+    """One request on its way: `open` are the keys without an answer yet, with their sizes, in the order asked."""
 
     id: str
     op: Op
-    open: dict[str, None]
+    open: dict[str, int]
     sent: float
     patience: float
     errors: list[Refusal] = field(default_factory=list)
@@ -69,13 +76,20 @@ class Request:
 
 @dataclass(slots=True)
 class Wish:
-    """What is to become of one key. `size` is its share of a request's bytes."""
+    """
+    What is to become of one key.
+
+    `size` is its share of a request's bytes; keys of one `group` may share a request. It was healed `heals` times of
+    late, and is not healed again before `heal_from`.
+    """
 
     size: int
     live: bool = False
     healing: bool = False
     group: int = 0
     attempts: int = 0
+    heals: int = 0
+    heal_from: float = 0.0
 
 
 class Ledger:
@@ -97,6 +111,9 @@ class Ledger:
         self._to_unsubscribe: dict[str, int] = {}
         self._requests: dict[str, Request] = {}
         self._asked: dict[tuple[Op, str], Request] = {}
+        self._late: set[str] = set()
+        self._known: dict[str, int] = {}
+        self._alone = False
         self._numbers = 0
         self._groups = 0
         self._held_until = 0.0
@@ -107,14 +124,14 @@ class Ledger:
         if key in self._wishes:
             return
         self._wishes[key] = Wish(size)
-        if key not in self._to_unsubscribe and ("unsubscribe", key) not in self._asked:
+        if not self.leaving(key):
             self._to_subscribe[key] = None
 
     def unwant(self, key: str) -> None:
         """Unsubscribe from `key`, if it was ever asked for."""
         wish = self._wishes.pop(key, None)
         self._to_subscribe.pop(key, None)
-        if wish is not None and (wish.live or ("subscribe", key) in self._asked):
+        if wish is not None and (wish.live or wish.attempts or ("subscribe", key) in self._asked):
             self._to_unsubscribe[key] = wish.size
 
     def forget(self, key: str) -> None:
@@ -122,18 +139,31 @@ class Ledger:
         self._wishes.pop(key, None)
         self._to_subscribe.pop(key, None)
 
-    def heal(self, key: str) -> None:
-        """Unsubscribe from `key`, and subscribe again once that is acknowledged."""
+    def heal(self, key: str, now: float) -> bool:
+        """
+        Unsubscribe from `key`, and subscribe again once that is acknowledged.
+
+        Returns whether that is begun: not where it is under way, nor where the last time was too short ago.
+        """
         wish = self._wishes.get(key)
-        if wish is None or wish.healing or not wish.live:
-            return
+        if wish is None or not wish.live or now < wish.heal_from:
+            return False
+        if now >= wish.heal_from + _HEAL_BACKOFF_CAP:
+            wish.heals = 0
+        wish.heal_from = now + min(_HEAL_BACKOFF * 2**wish.heals, _HEAL_BACKOFF_CAP)
+        wish.heals = min(wish.heals + 1, _DOUBLINGS)
         wish.healing, wish.live = True, False
         self._to_unsubscribe[key] = wish.size
+        return True
 
     def live(self, key: str) -> bool:
         """Whether the exchange serves `key` as far as is known."""
         wish = self._wishes.get(key)
         return wish is not None and wish.live
+
+    def leaving(self, key: str) -> bool:
+        """Whether an unsubscribe of `key` is to be sent, or to be answered."""
+        return key in self._to_unsubscribe or ("unsubscribe", key) in self._asked
 
     def requests(self, now: float) -> Iterator[tuple[Op, list[str], str]]:
         """Yield what is to be asked now, as (op, keys, request id), and count it as asked."""
@@ -142,44 +172,64 @@ class Ledger:
             return
         for op in ("unsubscribe", "subscribe"):
             while batch := self._batch(op):
-                healing = any(key in self._wishes and self._wishes[key].healing for key in batch)
-                if not self._budget.take(now, healing):
+                if self._alone and self._requests:
+                    return
+                if not self._budget.take(now, any(map(self._healing, batch))):
                     break
                 yield self._ask(op, batch, now)
 
     def deadline(self, now: float) -> float | None:
         """Return when `requests` should be looked at next."""
         times = [request.due for request in self._requests.values()]
-        if self._to_subscribe or self._to_unsubscribe:
-            healing = any(wish.healing for wish in self._wishes.values())
-            times.append(max(self._held_until, self._budget.ready(now, healing)))
+        pending = [*self._to_unsubscribe, *self._to_subscribe]
+        if pending and not (self._alone and self._requests):
+            times.append(max(self._held_until, self._budget.ready(now, any(map(self._healing, pending)))))
         return min(times, default=None)
 
-    def acknowledged(self, op: Op, key: str) -> list[tuple[str, Refusal]]:
+    def acknowledged(self, op: Op, key: str, number: str | None = None) -> list[tuple[str, Refusal]]:
         """
-        The exchange did `op` with `key`; whether that was asked for, `asked` told before.
+        The exchange did `op` with `key`, as asked by the request `number` where it says so.
 
-        Replies come in the order of the arguments, so errors that named none belong to those skipped over.
-        Returns what that settles.
+        Replies come in the order of the arguments, so errors that named none belong to those skipped over, if
+        there are as many. Returns what that settles.
         """
-        request = self._asked.get((op, key))
-        skipped = takewhile(lambda other: other != key, request.open) if request and request.errors else ()
-        settled = self._pin(request, list(skipped)) if request else []
-        self._answered(op, key)
-        wish = self._wishes.get(key)
+        request, current = self._find(op, key, number), self._asked.get((op, key))
+        settled: list[tuple[str, Refusal]] = []
+        if request is not None:
+            if request.errors and number in (None, request.id):
+                skipped = list(takewhile(lambda other: other != key, request.open))
+                if len(skipped) == len(request.errors):
+                    settled = self._pin(request, skipped)
+            self._answered(request, key)
         if op == "subscribe":
-            self._holds = 0
-            self._to_subscribe.pop(key, None)
-            if wish is not None:
-                wish.live, wish.healing, wish.attempts = True, False, 0
-        elif wish is not None:
-            wish.live = False
+            if not _before(number, self._known.get(key, 0)):
+                self._served(key)
+        elif current is None or request is not current or number not in (None, current.id):
+            # An answer that was no longer waited for: what follows it has been asked for already.
+            self._late.discard(key)
+        elif key in self._wishes:
+            self._wishes[key].live = False
             self._to_subscribe[key] = None
         return settled + (self._pin_rest(request) if request else [])
 
+    def _find(self, op: Op, key: str, number: str | None) -> Request | None:
+        """Return the request that an answer belongs to: that of its number, else the last for `key`, unless too old."""
+        request = self._requests.get(number) if number is not None else None
+        if request is not None and request.op == op and key in request.open:
+            return request
+        return None if _before(number, self._known.get(key, 0)) else self._asked.get((op, key))
+
+    def _served(self, key: str) -> None:
+        self._holds = 0
+        self._late.discard(key)
+        wish = self._wishes.get(key)
+        if wish is not None and not self.leaving(key):
+            self._to_subscribe.pop(key, None)
+            wish.live, wish.healing, wish.attempts, wish.group = True, False, 0, 0
+
     def asked(self, op: Op, key: str) -> bool:
-        """Whether an answer to `op` with `key` is outstanding."""
-        return (op, key) in self._asked
+        """Whether an answer to `op` with `key` may come."""
+        return (op, key) in self._asked or (op == "unsubscribe" and key in self._late)
 
     def refused(self, refusal: Refusal, now: float) -> list[tuple[str, Refusal]]:
         """
@@ -187,27 +237,36 @@ class Ledger:
 
         A refusal that may be retried puts its arguments back and holds all requests for a while.
         """
-        if refusal.key is not None:
-            for op in ("subscribe", "unsubscribe"):
-                if (op, refusal.key) in self._asked and not refusal.retry:
-                    request = self._answered(op, refusal.key)
-                    settled = [(refusal.key, refusal)] if op == "subscribe" else []
-                    self._gone(op, refusal.key)
-                    return settled + (self._pin_rest(request) if request else [])
-            if self.live(refusal.key):
-                return [(refusal.key, refusal)]
         request = self._spoken_of(refusal)
         if refusal.retry:
             self._hold(request, now)
             return []
+        if (key := refusal.key) is not None:
+            for op in _OPS:
+                if (asked := self._find(op, key, refusal.request)) is not None:
+                    self._answered(asked, key)
+                    self._gone(op, key)
+                    return ([(key, refusal)] if op == "subscribe" else []) + self._pin_rest(asked)
+            if key in self._wishes:
+                return [(key, refusal)]
+            if key in self._known:
+                return []
         if request is None:
             return []
         request.errors.append(refusal)
+        if refusal.request is None and len(self._requests) > 1:
+            # It may be the answer to another request: from now on ask one at a time, so that there is no doubt.
+            self._alone = True
+            return []
         return self._pin_rest(request)
 
     def _spoken_of(self, refusal: Refusal) -> Request | None:
         if refusal.request is not None:
             return self._requests.get(refusal.request)
+        if refusal.key is not None:
+            for op in _OPS:
+                if (asked := self._asked.get((op, refusal.key))) is not None:
+                    return asked
         return next(iter(self._requests.values()), None)
 
     def _pin_rest(self, request: Request) -> list[tuple[str, Refusal]]:
@@ -218,7 +277,7 @@ class Ledger:
         pinned = list(zip(keys, request.errors, strict=False))
         del request.errors[: len(pinned)]
         for key, _ in pinned:
-            self._answered(request.op, key)
+            self._answered(request, key)
             self._gone(request.op, key)
         return pinned if request.op == "subscribe" else []
 
@@ -228,9 +287,17 @@ class Ledger:
             self._to_subscribe[key] = None
 
     def _hold(self, request: Request | None, now: float) -> None:
-        self._held_until = now + min(_BACKOFF * 2**self._holds, _BACKOFF_CAP)
-        self._holds += 1
-        if request is not None:
+        # One request may be answered with one such error for each of its arguments.
+        if now >= self._held_until:
+            self._held_until = now + min(_BACKOFF * 2**self._holds, _BACKOFF_CAP)
+            self._holds = min(self._holds + 1, _DOUBLINGS)
+        if request is None:
+            return
+        if request.op == "unsubscribe":
+            for key, size in list(request.open.items()):
+                if self._answered(request, key):
+                    self._to_unsubscribe[key] = size
+        else:
             self._put_back(request, request.open)
 
     def _ask_again(self, now: float) -> None:
@@ -251,28 +318,39 @@ class Ledger:
             self._groups += 1
         for key in list(keys):
             wish = self._wishes.get(key)
-            self._answered(request.op, key)
+            if not self._answered(request, key):
+                continue
             if request.op == "unsubscribe":
                 # Without an answer it may or may not be gone; a subscribe after it is right in both cases.
+                self._late.add(key)
                 self._gone(request.op, key)
             elif wish is not None:
                 wish.group = self._groups if split else wish.group
                 wish.attempts += 0 if split else 1
-                self._to_subscribe[key] = None
+                if not self.leaving(key):
+                    self._to_subscribe[key] = None
 
-    def _answered(self, op: Op, key: str) -> Request | None:
-        request = self._asked.pop((op, key), None)
-        if request is not None:
-            request.open.pop(key, None)
-            if not request.open:
-                self._requests.pop(request.id, None)
-        return request
+    def _answered(self, request: Request, key: str) -> bool:
+        """Wait no longer for what `request` says of `key`; return whether it was the last to ask for it."""
+        request.open.pop(key, None)
+        if not request.open:
+            self._requests.pop(request.id, None)
+        last = self._asked.get((request.op, key)) is request
+        if last:
+            del self._asked[request.op, key]
+        return last
+
+    def _healing(self, key: str) -> bool:
+        wish = self._wishes.get(key)
+        return wish is not None and wish.healing
 
     def _batch(self, op: Op) -> list[str]:
+        """Return what the next request asks for: what is healed goes first, for it may use the reserve."""
+        keys = self._to_subscribe if op == "subscribe" else self._to_unsubscribe
         batch: list[str] = []
-        room = self._request_bytes
+        room = self._request_bytes - _ENVELOPE
         group: int | None = None
-        for key in self._to_subscribe if op == "subscribe" else self._to_unsubscribe:
+        for key in chain(filter(self._healing, keys), filterfalse(self._healing, keys)):
             wish = self._wishes.get(key)
             size = wish.size if wish else self._to_unsubscribe[key]
             belongs = wish.group if wish else 0
@@ -287,9 +365,20 @@ class Ledger:
         self._numbers += 1
         attempts = max((self._wishes[key].attempts for key in keys if key in self._wishes), default=0)
         patience = self._ack_within * 2 ** min(attempts, 5)
-        request = Request(str(self._numbers), op, dict.fromkeys(keys), now, patience)
+        request = Request(str(self._numbers), op, {}, now, patience)
         self._requests[request.id] = request
         for key in keys:
+            wish = self._wishes.get(key)
+            size = wish.size if wish else self._to_unsubscribe[key]
             (self._to_subscribe if op == "subscribe" else self._to_unsubscribe).pop(key)
+            if op == "unsubscribe" and (op, key) in self._asked:
+                self._late.add(key)
+            request.open[key] = size
+            self._known[key] = self._numbers if op == "unsubscribe" else self._known.get(key, 0)
             self._asked[op, key] = request
         return op, keys, request.id
+
+
+def _before(number: str | None, other: int) -> bool:
+    """Whether `number`, as echoed, is that of an earlier request than `other`."""
+    return number is not None and number.isdecimal() and len(number) < 20 and int(number) < other

@@ -6,6 +6,8 @@ Rule 2: this file knows neither the wire format nor the clock; both are handed i
 Rule 3: a session lives as long as its connection; the feeds live on.
 """
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +22,13 @@ from .records import Statement
 from .venues import Limits
 
 _UNREADABLE_IN_A_ROW = 20
+_MESSAGE = 500
+"""Characters shown of what the exchange says."""
+
+_TOKEN = 1024
+_PART = 6
+_LONG = re.compile(r"[\w+/=-]{20,}")
+_HIDDEN = "(not shown: it repeats a part of the credentials)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,7 @@ class Session:
         self._outbox: list[bytes] = []
         self._routes: dict[bytes, Feed] = {}
         self._left: dict[str, Feed] = {}
+        self._secrets = _forms(terms.credentials.secrets) if terms.credentials else []
         self._heard = now
         self._pinged: float | None = None
         self._last_ping = now
@@ -92,7 +102,10 @@ class Session:
         if terms.credentials is None:
             self.ready = True
         elif terms.budget.take(now, healing=True):
-            self._outbox.append(self._dialect.login(terms.credentials, wall_ms + clock_offset_ms))
+            login = self._dialect.login(terms.credentials, wall_ms + clock_offset_ms)
+            self._outbox.append(login)
+            # The signature is as good as the secret for half a minute.
+            self._secrets += _LONG.findall(login.decode())
         else:
             self.ending = LinkError("the venue's budget of requests an hour is spent; no login now")
 
@@ -103,14 +116,16 @@ class Session:
     def unwant(self, key: str) -> None:
         """Unsubscribe from `key`; called while its feed is still there."""
         self._routes.clear()
-        self._left[key] = self._feeds[key]
         self._ledger.unwant(key)
+        self._left = {left: feed for left, feed in self._left.items() if self._ledger.leaving(left)}
+        if self._ledger.leaving(key):
+            self._left[key] = self._feeds[key]
 
     def to_send(self, now: float) -> list[bytes]:
         """Return the frames that are to be sent now, in order."""
         if self.ready and self.ending is None:
             for op, keys, request in self._ledger.requests(now):
-                feeds = [self._left.get(key) or self._feeds[key] for key in keys]
+                feeds = [self._feeds.get(key) or self._left[key] for key in keys]
                 if op == "subscribe":
                     for feed in feeds:
                         feed.asked()
@@ -121,11 +136,12 @@ class Session:
     def deadline(self, now: float) -> float:
         """Return when `tick` and `to_send` should be called next, if nothing arrives before."""
         limits = self._terms.limits
-        times = [self._heard + limits.ping_after]
         if self._pinged is not None:
             times = [self._pinged + limits.pong_within]
-        if limits.ping_every is not None:
-            times.append(self._last_ping + limits.ping_every)
+        else:
+            times = [self._heard + limits.ping_after]
+            if limits.ping_every is not None:
+                times.append(self._last_ping + limits.ping_every)
         if not self.ready:
             times.append(self._opened + limits.ack_within)
         elif (due := self._ledger.deadline(now)) is not None:
@@ -161,6 +177,7 @@ class Session:
             if not self._terms.parsed:
                 token = self._dialect.route(text)
                 if token is not None and (feed := self._routes.get(token)) is not None:
+                    self._bad_in_a_row = 0
                     return feed.pushed_raw(recv, text)
             messages = self._dialect.read(text)
         except (InflateError, DecodeError) as error:
@@ -174,7 +191,7 @@ class Session:
                 first = not any(delivery.text for delivery in deliveries)
                 deliveries += self._push(message, recv, text if first else None, len(text) // len(messages))
             else:
-                deliveries += [Delivery(feed, said) for feed, said in self._reply(message, now, recv)]
+                deliveries += [Delivery(feed, said) for feed, said in self._reply(message, now, recv) if said]
         return deliveries
 
     def closed(self, recv: int) -> list[Delivery]:
@@ -200,6 +217,8 @@ class Session:
             deliveries = feed.push(push.payload, recv)
         except DecodeError as error:
             return self._unreadable(error, [feed], recv)
+        if not deliveries and feed.void:
+            deliveries = self._heal(feed, "sequence", recv)
         if self._terms.raw and text is not None:
             deliveries = deliveries or [Delivery(feed)]
             deliveries[-1].text = text
@@ -209,7 +228,7 @@ class Session:
 
     def _learn(self, feed: Feed, text: bytes | None) -> None:
         token = self._dialect.route(text) if text is not None else None
-        if token is not None:
+        if token is not None and len(token) <= _TOKEN:
             if len(self._routes) > 8 * len(self._feeds):
                 self._routes.clear()
             self._routes[token] = feed
@@ -219,18 +238,25 @@ class Session:
         self.counters["unreadable"] += 1
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= _UNREADABLE_IN_A_ROW:
-            self.ending = LinkError(f"{self._bad_in_a_row} unreadable messages in a row, the last: {error}")
+            last = self.scrub(str(error))
+            self.ending = LinkError(f"{self._bad_in_a_row} unreadable messages in a row, the last: {last}")
         deliveries = []
         for feed in feeds:
-            key = feed.traits.key
-            if not self._ledger.live(key) or (feed.traits.chained and feed.parsed):
+            if not self._ledger.live(feed.traits.key) or feed.proves:
                 continue
-            spoiled = feed.traits.incremental
-            if said := feed.interrupted("malformed", recv, "void" if spoiled else None):
+            if feed.traits.incremental:
+                deliveries += self._heal(feed, "malformed", recv)
+            elif said := feed.interrupted("malformed", recv):
                 deliveries.append(Delivery(feed, said))
-            if spoiled:
-                self._ledger.heal(key)
         return deliveries
+
+    def _heal(self, feed: Feed, reason: str, recv: int) -> list[Delivery]:
+        """A book is no longer right: say so, and ask for its next snapshot, once in a while."""
+        if not self._ledger.live(feed.traits.key):
+            return []
+        said = feed.interrupted(reason, recv, "void" if feed.parsed else None)
+        self.stirred |= self._ledger.heal(feed.traits.key, self._heard)
+        return [Delivery(feed, said)] if said else []
 
     def _reply(self, message: Message, now: float, recv: int) -> list[tuple[Feed | None, list[Statement]]]:
         self.stirred = True
@@ -244,7 +270,7 @@ class Session:
             case LoginReply():
                 self._login(message)
             case Dropped():
-                lost = [key for key in self._feeds if message.covers(key)]
+                lost = [key for key, feed in self._feeds.items() if message.covers(key) and feed.state != "refused"]
                 return self._refuse([(key, Refusal(None, message.message)) for key in lost], recv)
             case Notice():
                 self.notice = self.scrub(message.message)
@@ -255,16 +281,16 @@ class Session:
         return []
 
     def _acknowledged(self, ack: Ack, recv: int) -> list[tuple[Feed | None, list[Statement]]]:
-        unsolicited = ack.op == "unsubscribe" and not self._ledger.asked("unsubscribe", ack.key)
+        # Without our number it is either late, which the ledger knows, or nobody asked for it.
+        unsolicited = ack.op == "unsubscribe" and ack.request is None and not self._ledger.asked(ack.op, ack.key)
         if unsolicited and ack.key in self._feeds:
             return self._refuse([(ack.key, Refusal(None, "the exchange ended this subscription by itself"))], recv)
         said: list[tuple[Feed | None, list[Statement]]] = []
-        settled = self._ledger.acknowledged(ack.op, ack.key)
+        settled = self._ledger.acknowledged(ack.op, ack.key, ack.request)
         feed = self._feeds.get(ack.key)
-        if ack.op == "subscribe" and feed is not None:
+        if ack.op == "subscribe" and feed is not None and self._ledger.live(ack.key):
             said.append((feed, feed.acknowledged(recv)))
             self.settled.append((feed, None))
-        self._left.pop(ack.key, None)
         return said + self._refuse(settled, recv)
 
     def _refuse(self, refusals: list[tuple[str, Refusal]], recv: int) -> list[tuple[Feed | None, list[Statement]]]:
@@ -274,26 +300,40 @@ class Session:
             self._ledger.forget(key)
             if feed is not None:
                 refusal.message = self.scrub(refusal.message)
+                refusal.code = self.scrub(refusal.code) if refusal.code is not None else None
                 said.append((feed, feed.refused(refusal.code, refusal.message, recv)))
                 self.settled.append((feed, refusal))
         return said
 
     def _login(self, reply: LoginReply) -> None:
+        if self.ready:
+            self.counters["unknown"] += 1
+            return
         if reply.ok:
             self.ready = True
             return
-        code = f" ({reply.code})" if reply.code else ""
-        message = f"login refused: {self.scrub(reply.message)}{code}"
+        refusal = self.scrub(reply.code) if reply.code else None
+        message = f"login refused: {self.scrub(reply.message)}{f' ({refusal})' if refusal else ''}"
         if reply.retry:
             self.ending = LinkError(message)
             return
         if reply.clock and self._clock_hint is not None:
             side = "behind" if self._clock_hint > 0 else "ahead of"
             message += f"; this machine's clock is {abs(self._clock_hint) / 1000:.0f} s {side} the exchange's"
-        self.ending = LoginRefusedError(message, reply.code)
+        self.ending = LoginRefusedError(message, refusal)
 
     def scrub(self, text: str) -> str:
-        """Return `text` without any part of the credentials: some refusals echo the request."""
-        for secret in self._terms.credentials.secrets if self._terms.credentials else ():
+        """Return `text`, not too long and without any part of the credentials: some refusals echo the request."""
+        for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        for secret in self._secrets:
+            if any(secret[start : start + _PART] in text for start in range(len(secret) - _PART + 1)):
+                return _HIDDEN
+        return text if len(text) <= _MESSAGE else text[:_MESSAGE] + "..."
+
+
+def _forms(secrets: Iterable[str]) -> list[str]:
+    """Return how `secrets` may stand in a text: as they are, and as JSON writes them; the longest first."""
+    forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}
+    forms |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets}
+    return sorted(forms, key=len, reverse=True)

@@ -1,0 +1,176 @@
+"""A scripted OKX v5: messages as the exchange sends them, and one session that is spoken to without a socket."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from okstream.channels import Subscription, parse
+from okstream.dialects import Op, Refusal, load
+from okstream.dialects.signing import Credentials
+from okstream.feed import Delivery, Feed, Statements
+from okstream.ledger import Budget
+from okstream.records import AnyRecord, Gap, Status, encode
+from okstream.session import Session, Terms
+from okstream.venues import V5_LIMITS, Limits
+
+V5 = load("okx-v5")
+RECV = 1_700_000_000_000_000_000
+CREDENTIALS = Credentials("985d5b66-57ce-40fb-b714-afc0b9787083", "22582BD0CFF14C41EDBF1AB98506286D", 'pa"ss wörd\\1')
+
+
+def subscription(text: str) -> Subscription:
+    (sub,) = parse(text, "main" if text.startswith(("orders", "fills", "account", "positions")) else None)
+    return sub
+
+
+def feed(text: str, *, parsed: bool = True) -> Feed:
+    return Feed(subscription(text), "okx", V5, Statements("t"), parsed=parsed)
+
+
+def arg(text: str) -> dict[str, str]:
+    """The exchange's own argument of a subscription."""
+    (argument,) = orjson.loads(V5.request("subscribe", [subscription(text)], "1"))["args"]
+    return dict(argument)
+
+
+def push(text: str, *rows: Any, **more: Any) -> dict[str, Any]:
+    return {"arg": arg(text), **more, "data": list(rows)}
+
+
+def trade(number: int, *, count: int | None = 1, inst: str = "BTC-USDT") -> dict[str, Any]:
+    ts = str(1000 + number % 10**15)
+    row = {"instId": inst, "tradeId": str(number), "px": "1.0", "sz": "2", "side": "buy", "ts": ts}
+    return row if count is None else {**row, "count": str(count)}
+
+
+def trades(*numbers: int, inst: str = "BTC-USDT") -> dict[str, Any]:
+    return push(f"trades:{inst}", *(trade(number, inst=inst) for number in numbers))
+
+
+def book(action: str, prev: int, seq: int, *, inst: str = "BTC-USDT", price: str = "5") -> dict[str, Any]:
+    row = {"asks": [[price, "1", "0", "1"]], "bids": [], "ts": str(seq * 100), "checksum": 0}
+    return push(f"book:{inst}", {**row, "prevSeqId": prev, "seqId": seq}, action=action)
+
+
+def ticker(ts: int, last: str = "1", *, inst: str = "BTC-USDT") -> dict[str, Any]:
+    names = "last lastSz bidPx bidSz askPx askSz open24h high24h low24h vol24h volCcy24h"
+    return push(f"ticker:{inst}", {"instId": inst, "ts": str(ts), **dict.fromkeys(names.split(), last)})
+
+
+def ack(op: Op, text: str, number: str | None = None) -> dict[str, Any]:
+    message = {"event": op, "arg": arg(text), "connId": "accb8e21"}
+    return message if number is None else {"id": number, **message}
+
+
+def error(code: str, text: str, number: str | None = None) -> dict[str, Any]:
+    message = {"event": "error", "code": code, "msg": text, "connId": "accb8e21"}
+    return message if number is None else {"id": number, **message}
+
+
+LOGIN = {"event": "login", "code": "0", "msg": "", "connId": "accb8e21"}
+
+
+class Call:
+    """One connection: what the session says is read as requests, what the exchange says goes in as text frames."""
+
+    def __init__(
+        self,
+        subs: Iterable[str] = (),
+        *,
+        feeds: dict[str, Feed] | None = None,
+        credentials: Credentials | None = None,
+        limits: Limits = V5_LIMITS,
+        budget: Budget | None = None,
+        raw: bool = False,
+        parsed: bool = True,
+        now: float = 0.0,
+    ) -> None:
+        self.feeds = {} if feeds is None else feeds
+        for text in subs:
+            one = feed(text, parsed=parsed)
+            self.feeds[one.traits.key] = one
+        self.now = now
+        budget = budget or Budget(limits.requests)
+        terms = Terms(V5, limits, budget, credentials, parsed=parsed, raw=raw)
+        self.session = Session(terms, self.feeds, now, 1_700_000_000_000)
+
+    def sent(self) -> list[Any]:
+        """Everything that is to be sent now: requests as objects, a ping as text."""
+        frames = self.session.to_send(self.now)
+        return [frame.decode() if frame == b"ping" else orjson.loads(frame) for frame in frames]
+
+    def hears(self, *messages: Any) -> list[Delivery]:
+        frames = [message if isinstance(message, bytes) else orjson.dumps(message) for message in messages]
+        return [got for frame in frames for got in self.session.receive(frame, False, self.now, RECV)]
+
+    def records(self, *messages: Any) -> list[AnyRecord]:
+        return records(self.hears(*messages))
+
+    def accept(self) -> list[AnyRecord]:
+        """Acknowledge all that is asked, until nothing is asked any more."""
+        said: list[AnyRecord] = []
+        while requests := [request for request in self.sent() if request != "ping"]:
+            for request in requests:
+                for argument in request["args"]:
+                    event = {"id": request["id"], "event": request["op"], "arg": argument}
+                    said += self.records(event)
+        return said
+
+    def outcomes(self) -> dict[str, Refusal | None]:
+        settled, self.session.settled = self.session.settled, []
+        return {str(feed.sub): refusal for feed, refusal in settled}
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        self.session.tick(self.now)
+
+
+def records(deliveries: Iterable[Delivery]) -> list[AnyRecord]:
+    return [record for delivery in deliveries for record in (*delivery.statements, *delivery.records)]
+
+
+def words(said: Iterable[Any]) -> list[str]:
+    """What was delivered, in short: `open malformed`, `closed malformed`, `live`, `trade`, `book update`..."""
+    told = []
+    for record in said:
+        if isinstance(record, Gap):
+            told.append(f"{record.state} {record.reason}")
+        elif isinstance(record, Status):
+            told.append(record.state)
+        else:
+            told.append(f"book {record.action}" if record.type == "book" else record.type)
+    return told
+
+
+def gaps(said: Iterable[Any]) -> list[Gap]:
+    return [record for record in said if isinstance(record, Gap)]
+
+
+class Consistent:
+    """Holds what is delivered against what statements promise; call it with all deliveries in order."""
+
+    def __init__(self) -> None:
+        self.open: dict[Feed | None, Gap] = {}
+        self.seen: set[str] = set()
+
+    def __call__(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            closed = False
+            for said in delivery.statements:
+                encode(said)
+                assert not (closed and isinstance(said, Gap) and said.state == "open"), "a record comes between"
+                if isinstance(said, Gap) and said.state == "open":
+                    assert delivery.feed not in self.open, "one gap at a time"
+                    assert said.gap not in self.seen, "a gap has its own number"
+                    self.seen.add(said.gap)
+                    self.open[delivery.feed] = said
+                elif isinstance(said, Gap):
+                    opened = self.open.pop(delivery.feed)
+                    assert (said.gap, said.reason, said.after) == (opened.gap, opened.reason, opened.after)
+                    assert said.lost is None or said.lost >= 0
+                    closed = True
+            for record in delivery.records:
+                encode(record)
+            if delivery.records:
+                assert delivery.feed not in self.open, "no data within a gap"

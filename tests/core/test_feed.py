@@ -1,0 +1,319 @@
+"""One subscription's continuity: what comes twice, what is missing, and what is said of it."""
+
+from typing import Any
+
+import pytest
+from exchange import RECV, Consistent, book, feed, gaps, push, records, ticker, trade, trades, words
+from hypothesis import given
+from hypothesis import strategies as st
+
+from okstream.errors import DecodeError
+from okstream.feed import Delivery, Feed
+from okstream.records import encode
+
+TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
+ORDERS, LIQUIDATIONS = "orders:instType=ANY", "liquidations:instType=SWAP"
+
+
+def after(one: Feed, *messages: Any) -> list[Any]:
+    return [record for message in messages for record in records(one.push(message, RECV))]
+
+
+def lived(text: str, *messages: Any) -> Feed:
+    """A feed that was subscribed to, acknowledged, and has got `messages`."""
+    one = feed(text)
+    one.asked()
+    one.acknowledged(RECV)
+    after(one, *messages)
+    return one
+
+
+def reconnected(one: Feed) -> Feed:
+    one.interrupted("disconnected", RECV, "disconnected")
+    one.asked()
+    one.acknowledged(RECV)
+    return one
+
+
+def test_the_first_record_makes_a_subscription_live():
+    one = feed(TICKER)
+    one.asked()
+    assert words(one.acknowledged(RECV)) == []
+    assert words(after(one, ticker(1))) == ["live", "ticker"]
+    assert words(after(one, ticker(2))) == ["ticker"]
+
+
+def test_a_channel_without_a_first_push_is_live_once_acknowledged():
+    one = feed(ORDERS)
+    one.asked()
+    assert words(one.acknowledged(RECV)) == ["live"]
+
+
+def test_the_first_trade_is_cached_and_the_next_is_not():
+    one = lived(TRADES)
+    first, second = [said for said in after(one, trades(7), trades(8)) if said.type == "trade"]
+    assert (first.origin, second.origin) == ("cached", None)
+
+
+def test_trades_that_follow_each_other_have_no_gap():
+    one = lived(TRADES, trades(7))
+    assert words(after(one, trades(8), push(TRADES, trade(11, count=3)), trades(12, 13))) == ["trade"] * 4
+
+
+def test_a_missing_trade_is_a_gap_with_its_exact_number():
+    one = lived(TRADES, trades(7))
+    said = after(one, push(TRADES, trade(12, count=2)))
+    assert words(said) == ["open sequence", "closed sequence", "trade"]
+    opened, closed = gaps(said)
+    assert (opened.after, opened.after_ts, opened.until, opened.lost) == ("7", 1007, None, None)
+    assert (closed.gap, closed.after, closed.until, closed.until_ts, closed.lost) == (opened.gap, "7", "12", 1012, 3)
+
+
+def test_a_gap_within_one_message_stands_between_its_records():
+    one = lived(TRADES, trades(7))
+    said = words(after(one, trades(8, 9, 12, 13)))
+    assert said == ["trade", "trade", "open sequence", "closed sequence", "trade", "trade"]
+
+
+def test_ids_that_start_anew_are_a_gap_of_unknown_size():
+    one = lived(TRADES, trades(1000))
+    said = after(one, trades(3), trades(4))
+    assert words(said) == ["open sequence", "closed sequence", "trade", "trade"]
+    assert gaps(said)[1].lost is None
+
+
+@pytest.mark.parametrize("number", [10**30, 2**63 + 100])
+def test_a_gap_too_large_to_be_written_has_no_number(number: int):
+    one = lived(TRADES, trades(7))
+    said = after(one, trades(number))
+    assert gaps(said)[1].lost is None or gaps(said)[1].lost < 2**63
+    assert all(encode(record) for record in said)
+
+
+def test_trades_without_a_count_cannot_tell():
+    one = lived(TRADES, push(TRADES, trade(7, count=None)))
+    assert not one.proves
+    assert words(after(one, push(TRADES, trade(12, count=None)))) == ["trade"]
+
+
+def test_a_very_long_message_takes_no_quadratic_time():
+    one = lived(TRADES, trades(7))
+    assert len(after(one, trades(*range(8, 60_008)))) == 60_000
+
+
+def test_after_a_reconnect_the_chain_tells_what_was_lost():
+    one = reconnected(lived(TRADES, trades(7)))
+    said = after(one, trades(11))
+    assert words(said) == ["closed disconnected", "live", "trade"]
+    assert (gaps(said)[0].after, gaps(said)[0].until, gaps(said)[0].lost) == ("7", "11", 3)
+    assert said[-1].origin == "cached"
+
+
+def test_a_cached_trade_that_was_delivered_last_closes_the_gap_with_nothing_lost():
+    one = reconnected(lived(TRADES, trades(7)))
+    said = after(one, trades(7))
+    assert words(said) == ["closed disconnected", "live"]
+    assert (gaps(said)[0].after, gaps(said)[0].until, gaps(said)[0].lost) == ("7", "7", 0)
+    assert words(after(one, trades(8))) == ["trade"]
+
+
+def test_a_cached_trade_that_is_older_leaves_the_verdict_to_the_next():
+    one = reconnected(lived(TRADES, trades(7), trades(8)))
+    assert words(after(one, trades(7))) == []
+    said = after(one, trades(9))
+    assert words(said) == ["closed disconnected", "live", "trade"]
+    assert gaps(said)[0].lost == 0
+
+
+def test_an_empty_message_proves_nothing_where_a_chain_will_tell():
+    one = reconnected(lived(TRADES, trades(7)))
+    assert words(after(one, push(TRADES))) == []
+    assert gaps(after(one, trades(10)))[0].lost == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (TRADES, [trades(7), trades(8), trades(9)]),
+        (TICKER, [ticker(1), ticker(2), ticker(2, "5"), ticker(3)]),
+        (BOOK, [book("snapshot", -1, 5), book("update", 5, 6), book("update", 6, 7)]),
+    ],
+)
+def test_what_comes_twice_is_delivered_once(text: str, messages: list[Any]):
+    one, two = lived(text), lived(text)
+    twice = [message for message in messages for _ in range(2)]
+    assert after(one, *messages) == after(two, *twice)
+    assert two.duplicates == len(messages)
+
+
+def test_the_snapshot_that_heals_a_book_is_delivered_once():
+    one = reconnected(lived(BOOK, book("snapshot", -1, 5)))
+    snapshot = book("snapshot", -1, 9)
+    assert words(after(one, snapshot, snapshot)) == ["closed disconnected", "live", "book snapshot"]
+
+
+def test_a_disconnection_is_said_once():
+    one = lived(TICKER, ticker(1))
+    assert words(one.interrupted("disconnected", RECV, "disconnected")) == ["open disconnected", "disconnected"]
+    assert words(one.interrupted("disconnected", RECV, "disconnected")) == []
+
+
+def test_nothing_is_lost_before_the_exchange_ever_served_it():
+    one = feed(TICKER)
+    assert words(one.interrupted("disconnected", RECV, "disconnected")) == ["disconnected"]
+
+
+def test_what_was_acknowledged_and_never_pushed_may_be_lost():
+    one = lived(TICKER)
+    opened = gaps(one.interrupted("disconnected", RECV, "disconnected"))[0]
+    assert (opened.after, opened.after_ts) == (None, None)
+
+
+def test_a_channel_without_a_first_push_closes_its_gap_at_the_acknowledgement():
+    one = lived(LIQUIDATIONS)
+    one.interrupted("disconnected", RECV, "disconnected")
+    one.asked()
+    said = one.acknowledged(RECV)
+    assert words(said) == ["closed disconnected", "live"]
+    assert gaps(said)[0].until is None
+
+
+def test_a_second_acknowledgement_says_nothing():
+    one = lived(LIQUIDATIONS)
+    assert one.acknowledged(RECV) == []
+
+
+def test_a_ticker_that_did_not_change_meanwhile_has_lost_nothing():
+    one = reconnected(lived(TICKER, ticker(1)))
+    said = after(one, ticker(1))
+    assert words(said) == ["closed disconnected", "live"]
+    assert gaps(said)[0].lost == 0
+
+
+def test_a_repetition_in_mid_stream_proves_nothing():
+    one = lived(TICKER, ticker(1))
+    assert words(one.interrupted("malformed", RECV)) == ["open malformed"]
+    assert words(after(one, ticker(1))) == []
+    said = after(one, ticker(2))
+    assert words(said) == ["closed malformed", "ticker"]
+    assert gaps(said)[0].lost is None
+
+
+def test_a_repetition_without_a_clock_does_not_count_what_was_lost():
+    # An instrument may have changed and changed back.
+    row = {"instId": "A", "instType": "SPOT", "state": "live"}
+    one = reconnected(lived("instruments:instType=SPOT", push("instruments:instType=SPOT", row)))
+    assert one.state == "live"
+    assert one.gap is None
+    one = lived("status", push("public/status", {}) | {"arg": {"channel": "status"}})
+    one.interrupted("disconnected", RECV, "disconnected")
+    one.asked()
+    said = after(one, push("public/status", {}) | {"arg": {"channel": "status"}})
+    assert [gap.lost for gap in gaps(said)] in ([], [None])
+
+
+def test_a_content_that_returns_is_delivered_again_where_there_is_no_clock():
+    rows = [{"instId": "A", "instType": "SPOT", "state": state} for state in ("live", "suspend", "live")]
+    one = lived("instruments:instType=SPOT")
+    assert len(after(one, *(push("instruments:instType=SPOT", row) for row in rows))) == 3
+
+
+def test_a_book_begins_with_a_snapshot():
+    one = lived(BOOK)
+    assert after(one, book("update", 4, 5)) == []
+    assert one.void
+    assert words(after(one, book("snapshot", -1, 6), book("update", 6, 7))) == [
+        "live",
+        "book snapshot",
+        "book update",
+    ]
+
+
+def test_a_book_holds_changes_back_until_its_next_snapshot():
+    one = reconnected(lived(BOOK, book("snapshot", -1, 5), book("update", 5, 6)))
+    assert after(one, book("update", 8, 9)) == []
+    said = after(one, book("snapshot", -1, 9), book("update", 9, 10))
+    assert words(said) == ["closed disconnected", "live", "book snapshot", "book update"]
+    assert (gaps(said)[0].after, gaps(said)[0].until, gaps(said)[0].lost) == (6, 9, None)
+
+
+def test_a_void_book_takes_no_snapshot_that_was_not_asked_for():
+    # The subscription is about to be ended and begun anew: changes after this snapshot would be cut off silently.
+    one = lived(BOOK, book("snapshot", -1, 5))
+    assert words(one.interrupted("malformed", RECV, "void")) == ["open malformed", "void"]
+    assert after(one, book("snapshot", -1, 8), book("update", 8, 9)) == []
+    one.asked()
+    assert words(after(one, book("snapshot", -1, 12))) == ["closed malformed", "live", "book snapshot"]
+
+
+def test_a_snapshot_in_between_replaces_a_living_book():
+    one = lived(BOOK, book("snapshot", -1, 5))
+    assert words(after(one, book("snapshot", -1, 9), book("update", 9, 10))) == ["book snapshot", "book update"]
+
+
+def test_a_book_without_a_normalised_form_passes():
+    text = "public/books-elp:BTC-USDT"
+    one = reconnected(lived(text, push(text, {"ts": "5"}, action="snapshot")))
+    assert words(after(one, push(text, {"ts": "6"}, action="snapshot"))) == ["native"]
+
+
+def test_to_be_asked_again_while_it_flows_does_not_begin_anew():
+    one = lived(TRADES, trades(7))
+    one.asked()
+    assert [said.origin for said in after(one, trades(8))] == [None]
+
+
+def test_what_was_refused_stays_refused():
+    one = lived(TRADES, trades(7))
+    said = one.refused("60018", "no", RECV)
+    assert words(said) == ["open refused", "refused"]
+    assert after(one, trades(8)) == []
+    assert one.acknowledged(RECV) == []
+    assert one.state == "refused"
+
+
+def test_unreadable_rows_are_one_declared_error_and_change_nothing():
+    one = lived(TRADES, trades(7))
+    with pytest.raises(DecodeError):
+        one.push(push(TRADES, {"tradeId": 8}), RECV)
+    assert words(after(one, trades(8))) == ["trade"]
+
+
+def test_raw_text_passes_untouched_and_only_the_links_losses_are_said():
+    one = feed(TRADES, parsed=False)
+    one.asked()
+    said = one.pushed_raw(RECV, b'{"a" :1}')
+    assert (words(said[0].statements), said[0].text, said[0].records) == (["live"], b'{"a" :1}', ())
+    assert [(words(d.statements), d.text) for d in one.pushed_raw(RECV, b"x")] == [([], b"x")]
+    assert words(one.interrupted("disconnected", RECV, "disconnected")) == ["open disconnected", "disconnected"]
+    assert words(one.pushed_raw(RECV, b"y")[0].statements) == ["closed disconnected", "live"]
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("trade"), st.lists(st.integers(1, 40), min_size=1, max_size=4)),
+    st.tuples(st.sampled_from(["disconnect", "bad", "asked", "ack", "empty"]), st.none()),
+)
+
+
+@given(steps=st.lists(STEPS, max_size=40))
+def test_whatever_order_trades_come_in_each_is_delivered_once_and_gaps_are_in_order(steps: list[Any]):
+    one, check = feed(TRADES), Consistent()
+    got: list[str] = []
+    for step, numbers in steps:
+        if step == "trade":
+            deliveries = one.push(trades(*numbers), RECV)
+            check(deliveries)
+            got += [record.id for delivery in deliveries for record in delivery.records]
+        elif step == "empty":
+            check(one.push(push(TRADES), RECV))
+        elif step == "asked":
+            one.asked()
+        else:
+            said = {
+                "disconnect": lambda: one.interrupted("disconnected", RECV, "disconnected"),
+                "bad": lambda: one.interrupted("malformed", RECV),
+                "ack": lambda: one.acknowledged(RECV),
+            }[step]()
+            check([Delivery(one, said)])
+    assert len(got) == len(set(got))
+    assert set(got) == {str(number) for step, numbers in steps if step == "trade" for number in numbers}
