@@ -6,9 +6,10 @@ Prices and sizes are the exchange's own text, `ts` is its clock in ms, `recv` ou
 UTC). Records are immutable by contract: several lanes share one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import orjson
 
@@ -361,24 +362,30 @@ TYPES: dict[str, type[AnyRecord]] = {
     )
 }  # fmt: skip
 
-_NO_ORIGIN = b',"origin":null}'
-_NO_ACCOUNT = b'"account":null,'
+_OPTIONAL = ("account", "origin")
+
+
+def _shown(kind: type[AnyRecord]) -> Callable[[Any], dict[str, Any]]:
+    """Compile what reads the fields of one type; as a dict it is written twice as fast as a slotted dataclass."""
+    display = ", ".join(f"{f.name!r}: record.{f.name}" for f in fields(kind))
+    return cast(Callable[[Any], dict[str, Any]], eval(f"lambda record: {{{display}}}"))
+
+
+_SHOWN = {kind: (_shown(kind), tuple(f.name for f in fields(kind) if f.name in _OPTIONAL)) for kind in TYPES.values()}
 
 
 def encode(record: AnyRecord) -> bytes:
     """
     Return `record` as one line of JSON, newline included.
 
-    `origin` and `account` are left out where they are None. orjson writes every field of a dataclass, so they
-    are cut afterwards: `origin` is always last, and the first `"account":null,` outside of a string is the field,
-    because quotes inside strings are escaped and only strings come before it.
+    `origin` and `account` are left out where they are None.
     """
-    line = orjson.dumps(record)
-    if line.endswith(_NO_ORIGIN):
-        line = line[: -len(_NO_ORIGIN)] + b"}"
-    if getattr(record, "account", "") is None:
-        line = line.replace(_NO_ACCOUNT, b"", 1)
-    return line + b"\n"
+    show, optional = _SHOWN[type(record)]
+    shown = show(record)
+    for name in optional:
+        if shown[name] is None:
+            del shown[name]
+    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE)
 
 
 Identity = tuple[str | int | None, ...]

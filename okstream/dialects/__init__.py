@@ -223,9 +223,12 @@ def integer(value: Any) -> int | None:
 def rows(levels: Any) -> list[list[str]]:
     """Return book levels as they are, once sure that each is a list of at least two texts."""
     if levels:
-        if type(levels) is not list or {*map(type, levels)} != {list} or min(map(len, levels)) < 2:
-            raise TypeError("book levels are not lists of price and size")
-        "".join(chain.from_iterable(levels))  # raises TypeError unless all are text
+        if type(levels) is not list:
+            raise TypeError("book levels are not a list")
+        for row in levels:
+            if type(row) is not list or len(row) < 2:
+                raise TypeError("book levels are not lists of price and size")
+            "".join(row)  # raises TypeError unless all are text
         return levels
     return []
 
