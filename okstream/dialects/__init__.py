@@ -8,7 +8,6 @@ messages below; everything it cannot read raises DecodeError. docs/adding-a-dial
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
