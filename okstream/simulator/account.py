@@ -16,7 +16,6 @@ from okstream.simulator.settings import Account, Settings
 
 getcontext().prec = max(getcontext().prec, 40)
 TAKER, MAKER = Decimal("0.001"), Decimal("0.0008")
-AUTO = ("BTC-USDT", "BTC-USDT-SWAP")
 Listener = Callable[[str, Any], None]
 
 
@@ -114,6 +113,8 @@ class User:
         pace = settings.orders_per_second * settings.step
         self._pace = pace
         self._own: set[int] = set()
+        quarter = [i.inst for i in market.instruments.values() if i.alias == "quarter" and i.quote == "USD"]
+        self._auto = ("BTC-USDT", "BTC-USDT-SWAP", quarter[0])
 
     def now(self) -> int:
         """Wall clock in ms, never the same twice: update times tell states of an order apart."""
@@ -123,13 +124,13 @@ class User:
     def watch(self) -> None:
         self.watchers += 1
         if self.watchers == 1:
-            for inst in AUTO:
+            for inst in self._auto:
                 self.market.hold(inst, self._clock.ms())
 
     def unwatch(self) -> None:
         self.watchers -= 1
         if self.watchers == 0:
-            for inst in AUTO:
+            for inst in self._auto:
                 self.market.release(inst)
 
     # Orders
@@ -281,7 +282,7 @@ class User:
         if len(pending) > 8 or (pending and rng.random() < 0.25):
             self.cancel(rng.choice(pending).id)
             return
-        inst = rng.choice(AUTO)
+        inst = rng.choice(self._auto)
         book = self.market.books[inst]
         side = rng.choice(("buy", "sell"))
         best = -book.bids.keys[0] if side == "buy" else book.asks.keys[0]

@@ -40,6 +40,7 @@ class Connection:
         self.host = host
         self.id = id
         self.path = path
+        self.query = dict(request.query)
         self.subscriptions: dict[str, Any] = {}
         self.login: str | None = None
         self.received = 0

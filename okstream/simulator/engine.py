@@ -47,6 +47,7 @@ class Subscription:
         self.inst = inst
         self.connection: Connection | None = None
         self.connection_id = ""
+        self.phase = 0
         self.ended = False
         self.stalled_until = 0.0
         self.last_push = engine.clock.now()
@@ -92,20 +93,27 @@ class Engine:
 
     # Subscriptions
 
-    def add(self, sub: Subscription, connection: Connection, phase: int) -> None:
-        """Begin a subscription: its first pushes leave now, the others in the rhythm of its connection."""
+    def attach(self, sub: Subscription, connection: Connection, phase: int) -> None:
+        """Give a subscription to its connection. It pushes nothing before `start`."""
         ghost = self._ghosts.pop(sub.key, None)
         if ghost is not None:
             self._finish(ghost)
-        sub.connection, sub.connection_id = connection, connection.id
+        sub.connection, sub.connection_id, sub.phase = connection, connection.id, phase
+        connection.subscriptions[sub.key] = sub
         for inst in sub.watched():
             self.market.hold(inst, self.clock.ms())
-        connection.subscriptions[sub.key] = sub
         self._live += 1
+
+    def start(self, sub: Subscription) -> None:
+        """The first pushes leave now, the others in the rhythm of the connection."""
+        if sub.ended:
+            return
+        sub.last_push = self.clock.now()
         for push in sub.first():
             self.deliver(sub, *push)
         steps = max(1, round(sub.interval / self.settings.step))
-        heapq.heappush(self._due, (self.market.step_number + 1 + phase % steps, next(self._order), sub))
+        due = self.market.step_number + 1 + sub.phase % steps
+        heapq.heappush(self._due, (due, next(self._order), sub))
         self._busy.set()
 
     def remove(self, sub: Subscription) -> None:

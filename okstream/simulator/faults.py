@@ -104,7 +104,7 @@ class Fault:
         return (
             self.connection in ("", connection)
             and (not self.path or self.path == path or path.endswith("/" + self.path))
-            and self.channel in ("", channel)
+            and (not self.channel or self.channel == channel or channel.endswith("/" + self.channel))
             and self.inst in ("", inst)
         )
 

@@ -12,15 +12,17 @@ from typing import Any
 from aiohttp import web
 
 from okstream.errors import ConfigError
-from okstream.simulator import control, v5
-from okstream.simulator.connection import Connection, Conversation
+from okstream.simulator import control, v1, v3, v5
+from okstream.simulator.connection import Connection
 from okstream.simulator.engine import Engine, Subscription
 from okstream.simulator.faults import IMMEDIATE, Fault
 from okstream.simulator.log import Counters, Log
 from okstream.simulator.settings import Settings
+from okstream.simulator.talk import Talk
 from okstream.simulator.v5_rest import Rest
 
-DIALECTS = {"okx-v5": v5.PATHS}
+DIALECTS = {"okx-v5": v5.PATHS, "okex-v3": v3.PATHS, "okex-v1": v1.PATHS}
+TALKS: dict[str, type[Talk]] = {"okx-v5": v5.V5, "okex-v3": v3.V3, "okex-v1": v1.V1}
 
 
 class Simulator:
@@ -55,7 +57,7 @@ class Simulator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepted: deque[float] = deque()
         self._half_open = False
-        self._talks: dict[str, Any] = {}
+        self._talks: dict[str, Talk] = {}
         self._rng = random.Random(f"{self.settings.seed}/connections")
         self._site: web.TCPSite | None = None
         self._stopping = asyncio.Event()
@@ -158,7 +160,7 @@ class Simulator:
         id = f"{self._rng.getrandbits(32):08x}"
         connection = Connection(self, id, request.path, request, settings.write_buffer)
         phase = self._rng.randrange(1 << 20)
-        talk: Conversation = v5.V5(self.engine, connection, phase, lambda: self.connections)
+        talk = TALKS[self.dialect](self.engine, connection, phase, lambda: self.connections)
         self.connections.append(connection)
         self._talks[id] = talk
         await connection.serve(ws, talk, settings.frame_bytes)
@@ -219,16 +221,14 @@ class Simulator:
         return [
             c
             for c in self.connections
-            if not c.gone
-            and fault.matches(c.id, c.path, fault.channel, fault.inst)
-            and (not (fault.channel or fault.inst) or any(self._subs(fault, c)))
+            if not c.gone and (self._subs(fault, c) if fault.channel or fault.inst else fault.matches(c.id, c.path))
         ]
 
     def _subs(self, fault: Fault, connection: Connection) -> list[Subscription]:
         return [
             s
             for s in connection.subscriptions.values()
-            if fault.channel in ("", s.channel) and fault.inst in ("", s.inst)
+            if fault.matches(connection.id, connection.path, s.channel, s.inst)
         ]
 
     def _perform(self, fault: Fault) -> None:

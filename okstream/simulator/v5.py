@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import re
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from okstream.simulator.connection import Connection
-from okstream.simulator.engine import Engine, Subscription
-from okstream.simulator.settings import Account
+from okstream.simulator.engine import Subscription
+from okstream.simulator.talk import Talk
 from okstream.simulator.v5_account import UserSubscription
 from okstream.simulator.v5_channels import CHANNELS, Channel
 from okstream.simulator.v5_public import V5Subscription
@@ -52,7 +48,6 @@ ERRORS = {
 NOTICE = "The connection will soon be closed for a service upgrade. Please reconnect."
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")
 _EXCLUSIVE = ("books", "books50-l2-tbt")
-_HOUR = 3600.0
 
 
 def key_of(arg: dict[str, Any]) -> str:
@@ -66,70 +61,17 @@ def sign(secret: str, text: str) -> str:
     return base64.b64encode(hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()).decode()
 
 
-class V5:
-    """
-    What one client and the exchange say to each other. `phase` is where in the conflation rhythm this
-    connection stands, in steps; `peers` gives all connections, for the limit on user channels.
-    """
+class V5(Talk):
+    """Login, subscriptions and answers of one okx-v5 connection."""
 
-    def __init__(
-        self, engine: Engine, connection: Connection, phase: int, peers: Callable[[], list[Connection]]
-    ) -> None:
-        self.engine = engine
-        self.connection = connection
-        self.path = connection.path.rsplit("/", 1)[-1]
-        self.phase = phase
-        self.peers = peers
-        self._requests: deque[float] = deque()
-        self._heard = engine.clock.now()
-        self._timers: set[asyncio.TimerHandle] = set()
+    @property
+    def path(self) -> str:
+        return self.connection.path.rsplit("/", 1)[-1]
 
-    # The connection's life
+    def ping(self, text: str) -> bool:
+        return text == "ping" and (self.connection.send("pong") or True)
 
-    def opened(self) -> None:
-        if self.engine.settings.idle_close is not None:
-            self._later(self.engine.settings.idle_close, self._check_idle)
-
-    def stop(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        def fire() -> None:
-            self._timers.discard(timer)
-            call()
-
-        timer = self.engine.clock.later(seconds, fire)
-        self._timers.add(timer)
-
-    def _check_idle(self) -> None:
-        """Close where for 30 s nothing was said by either side."""
-        limit = self.engine.settings.idle_close
-        assert limit is not None
-        pushed = [s.last_push for s in self.connection.subscriptions.values()]
-        quiet = self.engine.clock.now() - max([self._heard, *pushed])
-        if quiet >= limit - 1e-6:
-            self.connection.close(4004, "No data received in 30s.")
-        else:
-            self._later(limit - quiet, self._check_idle)
-
-    def text(self, text: str) -> None:
-        """One text frame from the client."""
-        self._heard = self.engine.clock.now()
-        if text == "ping":
-            self.engine.counters.pings += 1
-            self.connection.send("pong")
-            return
-        self.engine.counters.requests += 1
-        late = self.engine.armed.take("slow-ack", self.connection.id, self.connection.path)
-        if late is not None:
-            self.engine.counters.faults["slow-ack"] += 1
-            self._later(late.number("seconds"), lambda: self._request(text))
-        else:
-            self._request(text)
-
-    def _request(self, text: str) -> None:
+    def request(self, text: str) -> None:
         try:
             request = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -142,24 +84,19 @@ class V5:
         op, args = request["op"], request.get("args")
         if op not in ("subscribe", "unsubscribe", "login"):
             self.error("60019", op, id=id)
-        elif self._too_many():
+        elif self.too_many(self.engine.settings.requests_per_hour):
             self.error("60014", id=id)
         elif not isinstance(args, list) or not args or not all(isinstance(a, dict) for a in args):
             self.error("60013", id=id)
         elif op == "login":
             self._login(args[0], id)
+        elif op == "subscribe":
+            # All answers first, then all first pushes.
+            for sub in [s for arg in args if (s := self._subscribe(arg, id)) is not None]:
+                self.engine.start(sub)
         else:
             for arg in args:
-                (self._subscribe if op == "subscribe" else self._unsubscribe)(arg, id)
-
-    def _too_many(self) -> bool:
-        limit, now = self.engine.settings.requests_per_hour, self.engine.clock.now()
-        while self._requests and now - self._requests[0] >= _HOUR:
-            self._requests.popleft()
-        if limit is not None and len(self._requests) >= limit:
-            return True
-        self._requests.append(now)
-        return False
+                self._unsubscribe(arg, id)
 
     # Answers
 
@@ -186,12 +123,11 @@ class V5:
             self.error("60031", id=id)
             return
         code = self._refusal(arg)
-        fault = self.engine.armed.take("refuse-login", self.connection.id, self.connection.path)
+        fault = self.take("refuse-login")
         if fault is not None:
-            self.engine.counters.faults["refuse-login"] += 1
             code = fault.option("code")
         if code is None:
-            self.connection.login = self._account(arg).name  # type: ignore[union-attr]
+            self.connection.login = self.account(arg["apiKey"]).name  # type: ignore[union-attr]
             self.engine.counters.logins += 1
             self.say({"event": "login", "msg": "", "code": "0"}, id)
             return
@@ -199,22 +135,17 @@ class V5:
         if self.engine.settings.close_failed_login:
             self.connection.close(4001, "Login Failed")
 
-    def _account(self, arg: dict[str, Any]) -> Account | None:
-        return next((a for a in self.engine.settings.accounts if a.key == arg.get("apiKey")), None)
-
     def _refusal(self, arg: dict[str, Any]) -> str | None:
         """The code of the first thing wrong with a login, None where nothing is."""
         if not arg.get("apiKey"):
             return "60005"
-        account = self._account(arg)
+        account = self.account(arg["apiKey"])
         if account is None:
             return "60032"
         stamp = str(arg.get("timestamp", ""))
-        if not re.fullmatch(r"\d{1,12}(\.\d+)?", stamp):
-            return "60004"
-        age = self.engine.settings.login_age
-        if age is not None and abs(self.engine.clock.ms() / 1000 - float(stamp)) > age:
-            return "60006"
+        stale = self.stale(stamp)
+        if stale is not False:
+            return "60004" if stale is None else "60006"
         if arg.get("passphrase") != account.passphrase:
             return "60024"
         right = sign(account.secret, stamp + "GET" + "/users/self/verify")
@@ -224,29 +155,31 @@ class V5:
 
     # Subscriptions
 
-    def _subscribe(self, arg: dict[str, Any], id: str | None) -> None:
+    def _subscribe(self, arg: dict[str, Any], id: str | None) -> Subscription | None:
+        """Answer one argument. Returns what has yet to be started."""
         name, inst = str(arg.get("channel", "")), str(arg.get("instId", ""))
-        fault = self.engine.armed.take("refuse", self.connection.id, self.connection.path, name, inst)
+        fault = self.take("refuse", name, inst)
         if fault is not None:
-            self.engine.counters.faults["refuse"] += 1
             self.error(fault.option("code"), _described(arg), id=id)
-            return
+            return None
         refusal = self._objection(arg, name, inst)
         if refusal is not None:
             self.error(*refusal, id=id)
-            return
+            return None
         self.say({"event": "subscribe", "arg": arg}, id)
         key, channel = key_of(arg), CHANNELS[name]
         if key in self.connection.subscriptions:
-            return
+            return None
         if name in _EXCLUSIVE and self._find("books-l2-tbt", inst):
             self.error("64004", name, inst, id=id)
-            return
+            return None
         if channel.limited and not self._counted(name, 1):
-            return
-        self.engine.add(self._make(channel, key, arg), self.connection, self.phase)
+            return None
+        sub = self._make(channel, key, arg)
+        self.engine.attach(sub, self.connection, self.phase)
         if name == "books-l2-tbt":
-            self._later(2.0, lambda: self._expel(inst))
+            self.later(2.0, lambda: self._expel(inst))
+        return sub
 
     def _make(self, channel: Channel, key: str, arg: dict[str, Any]) -> Subscription:
         if issubclass(channel.serves, UserSubscription):

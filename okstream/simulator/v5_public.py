@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from okstream.simulator.book import Level, MarketBook, Side, Trade
@@ -43,10 +43,14 @@ class BookSubscription(V5Subscription):
         return self.book.instrument
 
     def row(self, side: Side, key: int, level: Level | None) -> list[str]:
-        price = self.instrument.price(key * side.sign)
+        price = self.price(key * side.sign)
         if level is None:
             return [price, "0", "0", "0"]
         return [price, self.instrument.size(level[0]), "0", str(level[1])]
+
+    def price(self, ticks: int) -> str:
+        """A price as this dialect writes it."""
+        return self.instrument.price(ticks)
 
     def rows(self, side: Side, size: int) -> list[list[str]]:
         return [self.row(side, key, side.levels[key]) for key in side.keys[:size]]
@@ -62,6 +66,7 @@ class Books(BookSubscription):
 
     depth = 400
     sequenced = True
+    transients = True
 
     def __init__(self, engine: Engine, key: str, arg: dict[str, Any]) -> None:
         super().__init__(engine, key, arg)
@@ -96,6 +101,8 @@ class Books(BookSubscription):
         self.sent[side.sign] = new
         changed: dict[int, Level | None] = {k: v for k, v in new.items() if old.get(k) != v}
         changed.update((key, None) for key in old.keys() - new.keys())
+        if not self.transients:
+            return [self.row(side, key, changed[key]) for key in sorted(changed)]
         edge = side.keys[min(len(side.keys), self.depth) - 1]
         for version, sign, key in reversed(self.book.removed):
             if version <= self.version:
@@ -114,18 +121,21 @@ class Books(BookSubscription):
     def checksum(self) -> int:
         if self.engine.settings.checksum != "real":
             return 0
-        return checksum(self.book, self.sent[-1], self.sent[1])
+        return self.crc32()
+
+    def crc32(self) -> int:
+        return checksum(self.instrument, self.price, self.sent[-1], self.sent[1])
 
 
-def checksum(book: MarketBook, bids: dict[int, Level], asks: dict[int, Level]) -> int:
+def checksum(inst: Instrument, price: Callable[[int], str], bids: dict[int, Level], asks: dict[int, Level]) -> int:
     """CRC-32, signed, of the 25 best of each side, alternating bid and ask, a missing side left out."""
-    inst, words = book.instrument, []
+    words = []
     best_bids, best_asks = sorted(bids)[:25], sorted(asks)[:25]
     for i in range(max(len(best_bids), len(best_asks))):
         if i < len(best_bids):
-            words += [inst.price(-best_bids[i]), inst.size(bids[best_bids[i]][0])]
+            words += [price(-best_bids[i]), inst.size(bids[best_bids[i]][0])]
         if i < len(best_asks):
-            words += [inst.price(best_asks[i]), inst.size(asks[best_asks[i]][0])]
+            words += [price(best_asks[i]), inst.size(asks[best_asks[i]][0])]
     value = zlib.crc32(":".join(words).encode())
     return value - (1 << 32) if value >= 1 << 31 else value
 

@@ -26,7 +26,7 @@ class Client:
         self.ws: ClientConnection
 
     async def __aenter__(self) -> Client:
-        self.ws = await connect(self.url, ping_interval=None, proxy=None, max_size=None)
+        self.ws = await connect(self.url, ping_interval=None, proxy=None, max_size=None, close_timeout=0.3)
         return self
 
     async def __aexit__(self, *_: object) -> None:
