@@ -111,7 +111,6 @@ class Ledger:
         self._to_unsubscribe: dict[str, int] = {}
         self._requests: dict[str, Request] = {}
         self._asked: dict[tuple[Op, str], Request] = {}
-        self._late: set[str] = set()
         self._known: dict[str, int] = {}
         self._alone = False
         self._numbers = 0
@@ -188,7 +187,7 @@ class Ledger:
 
     def acknowledged(self, op: Op, key: str, number: str | None = None) -> list[tuple[str, Refusal]]:
         """
-        The exchange did `op` with `key`, as asked by the request `number` where it says so.
+        The exchange did `op` with `key`, as the request `number` asked where it says so.
 
         Replies come in the order of the arguments, so errors that named none belong to those skipped over, if
         there are as many. Returns what that settles.
@@ -204,10 +203,8 @@ class Ledger:
         if op == "subscribe":
             if not _before(number, self._known.get(key, 0)):
                 self._served(key)
-        elif current is None or request is not current or number not in (None, current.id):
-            # An answer that was no longer waited for: what follows it has been asked for already.
-            self._late.discard(key)
-        elif key in self._wishes:
+        elif current is not None and request is current and key in self._wishes:
+            # Any other answer is late: what follows it has been asked for already.
             self._wishes[key].live = False
             self._to_subscribe[key] = None
         return settled + (self._pin_rest(request) if request else [])
@@ -221,15 +218,10 @@ class Ledger:
 
     def _served(self, key: str) -> None:
         self._holds = 0
-        self._late.discard(key)
         wish = self._wishes.get(key)
         if wish is not None and not self.leaving(key):
             self._to_subscribe.pop(key, None)
             wish.live, wish.healing, wish.attempts, wish.group = True, False, 0, 0
-
-    def asked(self, op: Op, key: str) -> bool:
-        """Whether an answer to `op` with `key` may come."""
-        return (op, key) in self._asked or (op == "unsubscribe" and key in self._late)
 
     def refused(self, refusal: Refusal, now: float) -> list[tuple[str, Refusal]]:
         """
@@ -322,7 +314,6 @@ class Ledger:
                 continue
             if request.op == "unsubscribe":
                 # Without an answer it may or may not be gone; a subscribe after it is right in both cases.
-                self._late.add(key)
                 self._gone(request.op, key)
             elif wish is not None:
                 wish.group = self._groups if split else wish.group
@@ -371,8 +362,6 @@ class Ledger:
             wish = self._wishes.get(key)
             size = wish.size if wish else self._to_unsubscribe[key]
             (self._to_subscribe if op == "subscribe" else self._to_unsubscribe).pop(key)
-            if op == "unsubscribe" and (op, key) in self._asked:
-                self._late.add(key)
             request.open[key] = size
             self._known[key] = self._numbers if op == "unsubscribe" else self._known.get(key, 0)
             self._asked[op, key] = request

@@ -281,9 +281,8 @@ class Session:
         return []
 
     def _acknowledged(self, ack: Ack, recv: int) -> list[tuple[Feed | None, list[Statement]]]:
-        # Without our number it is either late, which the ledger knows, or nobody asked for it.
-        unsolicited = ack.op == "unsubscribe" and ack.request is None and not self._ledger.asked(ack.op, ack.key)
-        if unsolicited and ack.key in self._feeds:
+        # What we ask to end is no longer live by then, so this is neither our doing nor late nor told twice.
+        if ack.op == "unsubscribe" and ack.request is None and self._ledger.live(ack.key):
             return self._refuse([(ack.key, Refusal(None, "the exchange ended this subscription by itself"))], recv)
         said: list[tuple[Feed | None, list[Statement]]] = []
         settled = self._ledger.acknowledged(ack.op, ack.key, ack.request)
