@@ -26,10 +26,6 @@ class Clock:
     def later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_later(seconds, call)
 
-    def shift(self, seconds: float) -> None:
-        """Move the wall clock, as an exchange with a wrong clock would."""
-        self._start += round(seconds * 1000)
-
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -38,6 +38,7 @@ class Subscription:
 
     interval = 0.1
     sequenced = False  # True for books whose pushes form a chain
+    rank = 6  # of several channels due at once on one connection, the lowest goes first
     arg: dict[str, Any]
 
     def __init__(self, engine: Engine, key: str, channel: str, inst: str) -> None:
@@ -85,11 +86,11 @@ class Engine:
         self.users = {a.name: User(a, self.market, self.clock, settings) for a in settings.accounts}
         for user in self.users.values():
             self.market.on_trade.append(user.market_trade)
-        self._due: list[tuple[int, int, Subscription]] = []
+        self._due: list[tuple[int, int, int, Subscription]] = []
+        self._subs: dict[Subscription, None] = {}
         self._order = count()
         self._ghosts: dict[str, Subscription] = {}
         self._busy = asyncio.Event()
-        self._live = 0
 
     # Subscriptions
 
@@ -102,7 +103,7 @@ class Engine:
         connection.subscriptions[sub.key] = sub
         for inst in sub.watched():
             self.market.hold(inst, self.clock.ms())
-        self._live += 1
+        self._subs[sub] = None
 
     def start(self, sub: Subscription) -> None:
         """The first pushes leave now, the others in the rhythm of the connection."""
@@ -113,7 +114,7 @@ class Engine:
             self.deliver(sub, *push)
         steps = max(1, round(sub.interval / self.settings.step))
         due = self.market.step_number + 1 + sub.phase % steps
-        heapq.heappush(self._due, (due, next(self._order), sub))
+        heapq.heappush(self._due, (due, sub.rank, next(self._order), sub))
         self._busy.set()
 
     def remove(self, sub: Subscription) -> None:
@@ -136,19 +137,19 @@ class Engine:
         connection.subscriptions.clear()
 
     def _elsewhere(self, key: str, connection: Connection) -> bool:
-        return any(s.key == key and s.connection not in (None, connection) and not s.ended for _, _, s in self._due)
+        return any(s.key == key and s.connection not in (None, connection) for s in self._subs)
 
     def _finish(self, sub: Subscription) -> None:
         if not sub.ended:
             sub.ended = True
-            self._live -= 1
+            self._subs.pop(sub, None)
             for inst in sub.watched():
                 self.market.release(inst)
             sub.finished()
 
     def subscriptions(self) -> list[Subscription]:
         """The live ones."""
-        return [s for _, _, s in sorted(self._due, key=lambda d: d[1]) if s.connection is not None and not s.ended]
+        return [s for s in self._subs if s.connection is not None]
 
     # Time
 
@@ -157,7 +158,7 @@ class Engine:
         step, clock = self.settings.step, self.clock
         due = clock.now() + step
         while True:
-            if self._live <= 0:
+            if not self._subs:
                 self._busy.clear()
                 await self._busy.wait()
                 due = clock.now() + step
@@ -174,12 +175,12 @@ class Engine:
             user.step()
         number, heap = self.market.step_number, self._due
         while heap and heap[0][0] <= number:
-            due, order, sub = heap[0]
+            due, rank, order, sub = heap[0]
             if sub.ended:
                 heapq.heappop(heap)
                 continue
             steps = max(1, round(sub.interval / self.settings.step))
-            heapq.heapreplace(heap, (max(due + steps, number + 1), order, sub))
+            heapq.heapreplace(heap, (max(due + steps, number + 1), rank, order, sub))
             for push in sub.poll():
                 self.deliver(sub, *push)
 
@@ -195,7 +196,7 @@ class Engine:
         if connection is None:
             return
         if now < sub.stalled_until:
-            self.counters.faults["stall suppressed"] += 1
+            self.counters.suppressed += 1
             return
         if self.armed and self._damaged(sub, connection, entry):
             return
@@ -207,9 +208,9 @@ class Engine:
             if entry is not None:
                 entry.sent = True
 
-    def struck(self, name: str, sub: Subscription, connection: Connection) -> bool:
-        """True, and counted, where an armed fault of that name is meant for this subscription."""
-        if self.armed.take(name, connection.id, connection.path, sub.channel, sub.inst) is None:
+    def struck(self, name: str, sub: Subscription, connection: Connection, named: bool = False) -> bool:
+        """True, and counted, where an armed fault is meant for this subscription; `named`: for its channel."""
+        if self.armed.take(name, connection.id, connection.path, sub.channel, sub.inst, named) is None:
             return False
         self.counters.faults[name] += 1
         return True
@@ -221,7 +222,8 @@ class Engine:
             self.counters.faults["stall"] += 1
             sub.stalled_until = self.clock.now() + fault.number("seconds")
             return True
-        if entry.kind == "update" and self.struck("gap", sub, connection):
+        # Without a channel's name a gap is one of a book, where the chain of numbers shows it.
+        if entry.kind in ("update", "push") and self.struck("gap", sub, connection, entry.kind == "push"):
             return True
         text = orjson.dumps(entry.payload)
         if b'"checksum":' in text and self.struck("checksum", sub, connection):

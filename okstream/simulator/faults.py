@@ -23,13 +23,13 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "snapshot": ({}, "an order book snapshot nobody asked for"),
     "reset": ({"seq": "3"}, "the sequence of an order book starts again from a low number"),
     "unknown-event": ({}, "an event no client knows"),
-    "gap": ({}, "skip one push; of a book, one update"),
+    "gap": ({}, "skip one update of a book, or one push of the channel that is named"),
     "duplicate": ({}, "send one push twice"),
     "checksum": ({}, "a wrong checksum in one book push"),
     "truncate": ({}, "cut one push in half; of a compressed dialect, its bytes"),
     "pad": ({}, "add bytes after the end of one push"),
     "malformed": ({}, "one push is not JSON"),
-    "stall": ({"seconds": "5"}, "withhold every push of a channel for a while"),
+    "stall": ({"seconds": "5"}, "withhold every push of one subscription for a while"),
     "slow-ack": ({"seconds": "5"}, "answer one request late"),
     "refuse": ({"code": "60018"}, "answer one subscription with an error"),
     "refuse-login": ({"code": "60009"}, "refuse one login"),
@@ -124,9 +124,16 @@ class Armed:
     def add(self, fault: Fault) -> None:
         self._faults.append(fault)
 
-    def take(self, name: str, connection: str = "", path: str = "", channel: str = "", inst: str = "") -> Fault | None:
-        """The first armed fault of that name that matches, one time fewer afterwards."""
+    def take(
+        self, name: str, connection: str = "", path: str = "", channel: str = "", inst: str = "", named: bool = False
+    ) -> Fault | None:
+        """
+        The first armed fault of that name that matches, one time fewer afterwards. `named`: only one that
+        names a channel.
+        """
         for i, fault in enumerate(self._faults):
+            if named and not fault.channel:
+                continue
             if fault.name == name and fault.matches(connection, path, channel, inst):
                 if fault.times > 1:
                     self._faults[i] = replace(fault, times=fault.times - 1)

@@ -81,7 +81,8 @@ class Counters:
     What happened so far. `faults` counts each fault when it really took effect, by its name.
 
     `connections` were accepted, `rejected` answered with an HTTP error; `requests` are frames from
-    clients other than pings; `pushes` are data messages handed to a connection.
+    clients other than pings; `pushes` are data messages handed to a connection,
+    `suppressed` those that a stall withheld.
     """
 
     connections: int = 0
@@ -90,6 +91,7 @@ class Counters:
     pings: int = 0
     logins: int = 0
     pushes: int = 0
+    suppressed: int = 0
     rest: int = 0
     closed: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -102,6 +104,7 @@ class Counters:
             "pings": self.pings,
             "logins": self.logins,
             "pushes": self.pushes,
+            "suppressed": self.suppressed,
             "rest": self.rest,
             "closed": {str(code): n for code, n in self.closed.items()},
             "faults": dict(self.faults),

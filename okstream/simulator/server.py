@@ -57,6 +57,7 @@ class Simulator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepted: deque[float] = deque()
         self._half_open = False
+        self._down = False
         self._talks: dict[str, Talk] = {}
         self._rng = random.Random(f"{self.settings.seed}/connections")
         self._site: web.TCPSite | None = None
@@ -93,7 +94,7 @@ class Simulator:
     async def __aenter__(self) -> Simulator:
         loop = asyncio.get_running_loop()
         self.engine = Engine(self.settings, loop)
-        app = web.Application(client_max_size=256 * 1024)
+        app = web.Application(client_max_size=256 * 1024, middlewares=[self._unless_down])
         app.on_response_prepare.append(self._date)
         for path in DIALECTS[self.dialect].values():
             app.router.add_get(path, self._websocket)
@@ -136,6 +137,14 @@ class Simulator:
         # A failed task stays, so that `stop` raises what it failed with.
         if task.cancelled() or task.exception() is None:
             self._tasks.discard(task)
+
+    @web.middleware
+    async def _unless_down(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """While killed, an HTTP connection kept alive from before is dead as well."""
+        if self._down and request.transport is not None:
+            request.transport.abort()
+        response: web.StreamResponse = await handler(request)
+        return response
 
     async def _date(self, _: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers["Date"] = formatdate(self.engine.clock.ms() / 1000, usegmt=True)
@@ -267,11 +276,12 @@ class Simulator:
     async def _kill(self, seconds: float) -> None:
         """Nobody listens for a while; then the same port answers again."""
         assert self._site is not None
+        self._down = True
         await self._site.stop()
         for connection in list(self.connections):
             connection.abort()
         await asyncio.sleep(seconds)
-        self._half_open = False
+        self._half_open = self._down = False
         await self._listen()
 
     def _disturb(self, fault: Fault, connection: Connection) -> None:

@@ -41,6 +41,7 @@ class Settings:
 
     `rate` scales how much happens in every market; `step` is the time between two cuts of the book.
     `clock_offset` shifts the exchange's wall clock: login age, REST time, Date header, every timestamp.
+    `deflate`: agree to permessage-deflate (messages over 16 KB are then compressed in a thread).
     `checksum` is "zero" (as today) or "real" (the CRC32 of before June 2026). `orders_per_second` is the
     pace at which each account that someone watches trades by itself; 0 leaves it to REST.
     """
@@ -74,4 +75,4 @@ class Settings:
     v1_double_acks: bool = True
 
     # The oracle.
-    log_limit: int = 500_000
+    log_limit: int = 200_000

@@ -212,6 +212,9 @@ class V5(Talk):
         market = self.engine.market
         if channel.types and arg.get("instType") not in channel.types:
             return False
+        if channel.either and not inst:
+            every = market.instruments.values()
+            return any(i.family == arg.get("instFamily") and i.type in channel.only for i in every)
         if not inst or channel.target == "":
             return True
         if channel.target == "index":

@@ -15,7 +15,7 @@ class Channel:
     `paths` are "public", "private", "business"; `required` must not be empty; `target` says what instId
     names ("instrument", "index" or "" for anything); `tier` is the VIP level needed.
     `limited` channels count the connections that carry them. `types` are the instType arguments there are,
-    `only` the types of instrument that have this channel.
+    `only` the types of instrument that have this channel; `either`: instId or instFamily is needed.
     """
 
     paths: tuple[str, ...]
@@ -27,6 +27,7 @@ class Channel:
     limited: bool = False
     types: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    either: bool = False
 
 
 _PUBLIC, _BUSINESS, _PRIVATE = ("public",), ("business",), ("private",)
@@ -56,7 +57,9 @@ CHANNELS |= {
     "funding-rate": Channel(_PUBLIC, _INST, v5_derived.FundingRate, only=("SWAP",)),
     "price-limit": Channel(_PUBLIC, _INST, v5_derived.PriceLimit),
     "opt-summary": Channel(_PUBLIC, ("instFamily",), v5_derived.OptSummary),
-    "option-trades": Channel(_PUBLIC, ("instType", "instId"), v5_public.OptionTrades, only=("OPTION",)),
+    "option-trades": Channel(
+        _PUBLIC, ("instType",), v5_public.OptionTrades, types=("OPTION",), only=("OPTION",), either=True
+    ),
     "liquidation-orders": Channel(_PUBLIC, ("instType",), v5_derived.Liquidations, types=_CONTRACTS),
     "instruments": Channel(
         _PUBLIC, ("instType",), v5_derived.Quiet, types=("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION", "EVENTS")

@@ -65,6 +65,7 @@ class Books(BookSubscription):
     """
 
     depth = 400
+    rank = 3
     sequenced = True
     transients = True
 
@@ -141,16 +142,18 @@ def checksum(inst: Instrument, price: Callable[[int], str], bids: dict[int, Leve
 
 
 class BooksTbt(Books):
-    interval = 0.01
+    interval, rank = 0.01, 1
 
 
 class Books50Tbt(Books):
-    interval = 0.01
+    interval, rank = 0.01, 2
     depth = 50
 
 
 class BooksRpi(Books):
     """Rows are price, whole quantity, quantity without retail price improvement, orders; no checksum."""
+
+    rank = 4
 
     def row(self, side: Side, key: int, level: Level | None) -> list[str]:
         price = self.instrument.price(key * side.sign)
@@ -171,6 +174,7 @@ class Books5(BookSubscription):
     """The best levels whole whenever they changed, and again after a minute without a change."""
 
     depth = 5
+    rank = 5
 
     def __init__(self, engine: Engine, key: str, arg: dict[str, Any]) -> None:
         super().__init__(engine, key, arg)
@@ -199,7 +203,7 @@ class Books5(BookSubscription):
 
 class Bbo(Books5):
     depth = 1
-    interval = 0.01
+    interval, rank = 0.01, 0
 
     def data(self, asks: list[list[str]], bids: list[list[str]]) -> dict[str, Any]:
         return {"asks": asks, "bids": bids, "ts": str(self.book.ts), "seqId": self.book.seq}
@@ -288,7 +292,28 @@ class TradesAll(Trades):
 
 
 class OptionTrades(TradesAll):
-    """Option trades of one instrument; a family is not narrowed further than by its first instrument."""
+    """Option trades of one instrument, or of all of a family."""
+
+    def __init__(self, engine: Engine, key: str, arg: dict[str, Any]) -> None:
+        every = engine.market.instruments.values()
+        family = [i.inst for i in every if i.type == "OPTION" and i.family == arg.get("instFamily")]
+        insts = [arg["instId"]] if arg.get("instId") else family
+        super().__init__(engine, key, {**arg, "instId": insts[0]})
+        self.arg, self.inst = arg, arg.get("instId", "")
+        self.books = [engine.market.book(i, engine.clock.ms()) for i in insts]
+        self.counts = [book.trade_count for book in self.books]
+
+    def watched(self) -> Iterable[str]:
+        return [book.instrument.inst for book in self.books]
+
+    def poll(self) -> Iterable[Push]:
+        for i, book in enumerate(self.books):
+            fresh = book.since(self.counts[i])
+            self.counts[i] = book.trade_count
+            self.book = book  # whose instrument the rows are about
+            for trade in fresh:
+                for payload, ts in self.payloads(trade):
+                    yield "push", payload, ts
 
     def payloads(self, trade: Trade) -> Iterable[tuple[dict[str, Any], int]]:
         inst = self.instrument

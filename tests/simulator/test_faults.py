@@ -129,3 +129,73 @@ def test_a_bad_fault_names_what_exists():
         Fault.parse("stall:colour=red")
     with pytest.raises(ConfigError, match="number"):
         Fault.parse("stall:seconds=red")
+
+
+async def test_a_sequence_reset_keeps_the_chain():
+    async with Simulator(settings=FREE) as sim, Client(sim.urls["public"]) as client:
+        await client.subscribe("books", "BTC-USDT")
+        last = (await client.data("books"))["data"][0]["seqId"]
+        sim.inject("reset:seq=3,inst=BTC-USDT")
+        rows = [(await client.data("books"))["data"][0] for _ in range(3)]
+        assert rows[0]["prevSeqId"] == last
+        assert rows[0]["seqId"] < 1000
+        assert rows[1]["prevSeqId"] == rows[0]["seqId"]
+
+
+async def test_a_snapshot_nobody_asked_for():
+    async with Simulator(settings=FREE) as sim, Client(sim.urls["public"]) as client:
+        await client.subscribe("books", "BTC-USDT")
+        await client.data("books")
+        sim.inject("snapshot")
+        again = await client.data("books")
+        assert (again["action"], again["data"][0]["prevSeqId"]) == ("snapshot", -1)
+        following = (await client.data("books"))["data"][0]
+        assert following["prevSeqId"] == again["data"][0]["seqId"]
+
+
+async def test_a_stalled_subscription_is_silent_and_the_others_flow():
+    async with Simulator(settings=FREE) as sim, Client(sim.urls["public"]) as client:
+        await client.subscribe("trades", "BTC-USDT")
+        await client.subscribe("bbo-tbt", "BTC-USDT")
+        await client.data("bbo-tbt")
+        sim.inject("stall:channel=bbo-tbt,seconds=60")
+        for _ in range(5):
+            assert (await client.data("trades"))["data"]
+        pushes = sim.log.pushes("bbo-tbt:instId=BTC-USDT")
+        assert sim.counters.faults["stall"] == 1
+        assert not pushes[-1].sent
+
+
+async def test_a_flood_comes_at_once_and_whole():
+    async with Simulator(settings=FREE) as sim, Client(sim.urls["public"]) as client:
+        await client.subscribe("trades", "BTC-USDT")
+        row = (await client.data("trades"))["data"][0]
+        sim.inject("flood:channel=trades,n=500")
+        for _ in range(100):
+            following = (await client.data("trades"))["data"][0]
+            assert int(following["tradeId"]) - int(following["count"]) == int(row["tradeId"])
+            row = following
+
+
+async def test_an_unknown_event_and_a_gap_in_trades():
+    async with Simulator(settings=FREE) as sim, Client(sim.urls["public"]) as client:
+        await client.subscribe("trades", "BTC-USDT")
+        await client.data("trades")
+        sim.inject("unknown-event")
+        await client.until(lambda m: m.get("event") == "weather")
+        sim.inject("gap:channel=trades")
+        async with asyncio.timeout(5):
+            while not sim.counters.faults["gap"]:
+                await client.data("trades")
+        lost = [p for p in sim.log.pushes("trades:instId=BTC-USDT") if not p.sent]
+        assert len(lost) == 1
+
+
+async def test_the_truth_about_trades_is_kept():
+    async with Simulator(settings=FREE) as sim, Client(sim.urls["business"]) as client:
+        await client.subscribe("trades-all", "ETH-USDT")
+        await client.data("trades-all")
+        ids = [int((await client.data("trades-all"))["data"][0]["tradeId"]) for _ in range(10)]
+        assert ids == list(range(ids[0], ids[0] + 10))
+        truth = {n for t in sim.log.trades("ETH-USDT") for n in range(t.id - t.count + 1, t.id + 1)}
+        assert set(ids) <= truth
