@@ -24,6 +24,7 @@ RECORD_WEIGHT = 3
 
 _RECENT = 4
 _INT64 = 2**63
+_WITHHELD = 3
 _IDENTIFIED = frozenset({Trade, Order, Fill})
 
 
@@ -85,14 +86,15 @@ class Feed:
         self._acknowledged = False
         self._void = self.traits.incremental and parsed
         self._spoiled = False
+        self._withheld = 0
         self._ids: _Window = _Window(_IDS)
         self._recent: deque[list[DataRecord]] = deque(maxlen=_RECENT)
         self._latest = -1
 
     @property
-    def void(self) -> bool:
-        """Whether this is a book without a snapshot to apply changes to."""
-        return self._void
+    def overdue(self) -> bool:
+        """Whether changes of this book keep coming, but the snapshot that they apply to does not."""
+        return self._withheld >= _WITHHELD
 
     @property
     def proves(self) -> bool:
@@ -106,6 +108,7 @@ class Feed:
             self._decode = self._dialect.decoder(self.sub, self.venue)
             self._first = True
             self._spoiled = False
+            self._withheld = 0
 
     def acknowledged(self, recv: int) -> list[Statement]:
         """The exchange accepted the subscription."""
@@ -131,8 +134,10 @@ class Feed:
         first, self._first = self._first, False
         if self._void:
             if self._spoiled or not _snapshot(decoded):
+                self._withheld += 1
                 return []
             self._void = False
+            self._withheld = 0
             self._recent.clear()
             self._latest = -1
         records = self._unseen(decoded)
@@ -165,7 +170,7 @@ class Feed:
         """
         statements: list[Statement] = []
         if self.gap is None and (self._acknowledged or self.last is not None) and self.state != "refused":
-            self.gap = self._new_gap(reason, recv)
+            self.gap = self._new_gap(reason, recv, self.last)
             statements.append(self.gap)
         self._void = self.traits.incremental and self.parsed
         if state is not None:
@@ -235,7 +240,7 @@ class Feed:
             lost = skipped if skipped is not None and 0 <= skipped < _INT64 else None
             statements: list[Statement] = []
             if skipped and self.state == "live" and self.gap is None:
-                self.gap = self._new_gap("sequence", recv)
+                self.gap = self._new_gap("sequence", recv, self.last)
                 statements.append(self.gap)
             if self.state != "live" or self.gap is not None:
                 statements += self._resume(record, recv, lost)
@@ -265,8 +270,7 @@ class Feed:
             statements.append(self.status("live", recv))
         return statements
 
-    def _new_gap(self, reason: str, recv: int, after: DataRecord | None = None) -> Gap:
-        after = after or self.last
+    def _new_gap(self, reason: str, recv: int, after: DataRecord | None) -> Gap:
         sub = self.sub
         return Gap(
             self.venue, sub.channel, sub.inst, sub.account, None, recv, self._statements.next_gap(), "open", reason,

@@ -217,7 +217,7 @@ class Session:
             deliveries = feed.push(push.payload, recv)
         except DecodeError as error:
             return self._unreadable(error, [feed], recv)
-        if not deliveries and feed.void:
+        if not deliveries and feed.overdue:
             deliveries = self._heal(feed, "sequence", recv)
         if self._terms.raw and text is not None:
             deliveries = deliveries or [Delivery(feed)]

@@ -15,6 +15,7 @@ from okstream.session import Session, Terms
 from okstream.venues import V5_LIMITS, Limits
 
 V5 = load("okx-v5")
+STATEMENTS = Statements("t")
 RECV = 1_700_000_000_000_000_000
 CREDENTIALS = Credentials("985d5b66-57ce-40fb-b714-afc0b9787083", "22582BD0CFF14C41EDBF1AB98506286D", 'pa"ss wörd\\1')
 
@@ -25,7 +26,7 @@ def subscription(text: str) -> Subscription:
 
 
 def feed(text: str, *, parsed: bool = True) -> Feed:
-    return Feed(subscription(text), "okx", V5, Statements("t"), parsed=parsed)
+    return Feed(subscription(text), "okx", V5, STATEMENTS, parsed=parsed)
 
 
 def arg(text: str) -> dict[str, str]:
@@ -112,6 +113,8 @@ class Call:
         said: list[AnyRecord] = []
         while requests := [request for request in self.sent() if request != "ping"]:
             for request in requests:
+                if request["op"] == "login":
+                    continue
                 for argument in request["args"]:
                     event = {"id": request["id"], "event": request["op"], "arg": argument}
                     said += self.records(event)

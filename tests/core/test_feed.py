@@ -220,9 +220,11 @@ def test_a_content_that_returns_is_delivered_again_where_there_is_no_clock():
 
 def test_a_book_begins_with_a_snapshot():
     one = lived(BOOK)
-    assert after(one, book("update", 4, 5)) == []
-    assert one.void
-    assert words(after(one, book("snapshot", -1, 6), book("update", 6, 7))) == [
+    assert after(one, book("update", 4, 5), book("update", 5, 6)) == []
+    assert not one.overdue
+    assert after(one, book("update", 6, 7)) == []
+    assert one.overdue
+    assert words(after(one, book("snapshot", -1, 8), book("update", 8, 9))) == [
         "live",
         "book snapshot",
         "book update",

@@ -1,0 +1,649 @@
+"""One conversation: login, requests and their replies, silence, and whatever else arrives."""
+
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from exchange import (
+    CREDENTIALS,
+    LOGIN,
+    RECV,
+    Call,
+    Consistent,
+    ack,
+    arg,
+    book,
+    error,
+    feed,
+    gaps,
+    push,
+    ticker,
+    trade,
+    trades,
+    words,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from okstream.errors import LinkError, LoginRefusedError
+from okstream.ledger import Budget
+from okstream.records import encode
+from okstream.venues import V3_LIMITS, V5_LIMITS
+
+TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
+ORDERS, LIQUIDATIONS = "orders:instType=ANY", "liquidations:instType=SWAP"
+HUNDRED = [f"ticker:C{number}-USDT" for number in range(100)]
+BAD = HUNDRED[49]
+
+
+def on_air(*subs: str, **options: Any) -> Call:
+    """A call with `subs` subscribed to and acknowledged, books and trades with their first push."""
+    call = Call(subs, **options)
+    call.accept()
+    first = {TRADES: trades(7), BOOK: book("snapshot", -1, 5), TICKER: ticker(1)}
+    call.hears(*(first[text] for text in subs if text in first))
+    call.session.settled.clear()
+    return call
+
+
+class TestLogin:
+    def test_the_login_goes_first_and_alone(self):
+        call = Call([ORDERS], credentials=CREDENTIALS)
+        assert [request["op"] for request in call.sent()] == ["login"]
+        assert call.sent() == []
+        call.hears(LOGIN)
+        assert call.session.ready
+        (request,) = call.sent()
+        assert (request["op"], request["args"]) == ("subscribe", [arg(ORDERS)])
+
+    def test_without_credentials_there_is_none(self):
+        assert [request["op"] for request in Call([TICKER]).sent()] == ["subscribe"]
+
+    def test_a_refused_login_ends_the_session_for_good(self):
+        call = Call([ORDERS], credentials=CREDENTIALS)
+        call.sent()
+        call.hears(error("60005", "Invalid apiKey"))
+        assert isinstance(call.session.ending, LoginRefusedError)
+        assert call.session.ending.code == "60005"
+        assert call.sent() == []
+
+    def test_a_login_that_may_succeed_later_ends_the_connection_only(self):
+        call = Call([ORDERS], credentials=CREDENTIALS)
+        call.hears(error("63999", "Login failed due to internal error. Please try again later."))
+        assert type(call.session.ending) is LinkError
+
+    def test_a_login_without_an_answer_ends_the_connection(self):
+        call = Call([ORDERS], credentials=CREDENTIALS)
+        assert call.session.deadline(0.0) == 10.0
+        call.tick(10.0)
+        assert type(call.session.ending) is LinkError
+
+    @pytest.mark.parametrize("credentials", [None, CREDENTIALS])
+    def test_an_answer_to_no_login_changes_nothing(self, credentials: Any):
+        call = on_air(TICKER, credentials=None)
+        if credentials:
+            call = Call([TICKER], credentials=credentials)
+            call.hears(LOGIN)
+        call.hears(error("60005", "Invalid apiKey"))
+        assert call.session.ending is None
+        assert call.session.counters["unknown"] == 1
+
+    def test_a_spent_budget_allows_no_login(self):
+        budget = Budget(1)
+        Call([ORDERS], credentials=CREDENTIALS, budget=budget)
+        assert type(Call([ORDERS], credentials=CREDENTIALS, budget=budget).session.ending) is LinkError
+
+
+class TestSecrets:
+    """Nothing that is said ever contains a part of the credentials."""
+
+    @staticmethod
+    def leaks(text: str) -> list[str]:
+        return [
+            secret[start : start + 6]
+            for secret in CREDENTIALS.secrets
+            for start in range(len(secret) - 5)
+            if secret[start : start + 6] in text
+        ]
+
+    @staticmethod
+    def all_said(call: Call, got: list[Any]) -> str:
+        session = call.session
+        texts = [encode(record).decode() for record in got]
+        texts += [repr(call.feeds), repr(session), str(session.counters), str(session.notice), str(session.ending)]
+        texts += [repr(session.ending), str(getattr(session.ending, "code", "")), repr(session.settled)]
+        return "\n".join(texts).replace("\\\\", "\\")
+
+    @pytest.mark.parametrize("cut", [10_000, 130, 90, 60])
+    @pytest.mark.parametrize("echo", ["Invalid request: {}", "Illegal request: {} (and so on)", "{}"])
+    @pytest.mark.parametrize("code", ["60009", "60012", "60005"])
+    def test_a_refusal_that_echoes_the_login(self, echo: str, code: str, cut: int):
+        call = Call([TICKER], credentials=CREDENTIALS)
+        login = call.session.to_send(0.0)[0].decode()
+        got = call.records(error(code, echo.replace("{}", login)[:cut]))
+        said = self.all_said(call, got)
+        assert not self.leaks(said)
+        sign = orjson.loads(login)["args"][0]["sign"]
+        assert sign[:12] not in said
+
+    def test_a_refused_subscription_a_notice_and_a_code_that_echo(self):
+        secret = " ".join(CREDENTIALS.secrets)
+        call = Call([TICKER, TRADES], credentials=CREDENTIALS)
+        login = call.session.to_send(0.0)
+        assert login
+        call.hears(LOGIN)
+        call.sent()
+        got = call.records(
+            {"event": "notice", "code": "64008", "msg": secret},
+            error(secret, secret, "1"),
+            error("60018", secret[:40], "1"),
+            {"event": "channel-conn-count-error", "channel": "tickers", "connCount": secret},
+        )
+        got += call.records(*([orjson.dumps({"event": secret, "arg": secret, "id": 5})] * 30))
+        assert len(call.session.settled) == 2
+        assert not self.leaks(self.all_said(call, got))
+
+    def test_the_last_unreadable_message_is_not_quoted(self):
+        call = on_air(TICKER)
+        call = Call([TICKER], credentials=CREDENTIALS)
+        call.hears(LOGIN)
+        call.accept()
+        for _ in range(20):
+            call.hears({"data": [], "arg": {"channel": [CREDENTIALS.secret], "x": 1, "y": {}}, "event": "subscribe"})
+        call.hears(*([b'{"' + CREDENTIALS.secret.encode()] * 20))
+        assert call.session.ending is not None
+        assert not self.leaks(self.all_said(call, []))
+
+    def test_what_is_shown_of_a_message_has_a_limit(self):
+        call = Call([TICKER])
+        call.sent()
+        call.hears(error("60018", "x" * 1_000_000, "1"))
+        (refusal,) = call.outcomes().values()
+        assert refusal is not None
+        assert len(refusal.message) < 600
+
+    def test_an_innocent_message_is_shown_as_it_is(self):
+        call = Call([TICKER], credentials=CREDENTIALS)
+        call.hears(error("60032", "API key doesn't exist."))
+        assert "API key doesn't exist." in str(call.session.ending)
+
+
+class TestReplies:
+    def refused(self, call: Call) -> list[str]:
+        outcomes = call.outcomes()
+        assert len(outcomes) == 100
+        for one in call.feeds.values():
+            assert (one.state == "refused") == (outcomes[str(one.sub)] is not None)
+        return [text for text, refusal in outcomes.items() if refusal is not None]
+
+    def answer(self, call: Call, request: Any, told: Any) -> list[Any]:
+        """Answer each argument in order; `told` makes the error."""
+        replies = []
+        for argument in request["args"]:
+            if argument == arg(BAD):
+                replies.append(told(request["id"]))
+            else:
+                replies.append({"id": request["id"], "event": "subscribe", "arg": argument})
+        return replies
+
+    def test_a_hundred_and_one_is_nonsense_by_order(self):
+        call = Call(HUNDRED)
+        (request,) = call.sent()
+        call.hears(*self.answer(call, request, lambda number: error("60018", "Wrong URL", number)))
+        assert self.refused(call) == [BAD]
+        assert call.sent() == []
+
+    @pytest.mark.parametrize("numbered", [True, False])
+    @pytest.mark.parametrize("space", ["", " "])
+    def test_a_hundred_and_one_is_nonsense_by_name(self, numbered: bool, space: str):
+        call = Call(HUNDRED)
+        (request,) = call.sent()
+        text = f"Wrong URL or channel:tickers,{space}instId:C49-USDT doesn't exist. Please use the correct URL."
+        replies = self.answer(call, request, lambda number: error("60018", text, number if numbered else None))
+        call.hears(*replies[::-1])
+        assert self.refused(call) == [BAD]
+        assert call.sent() == []
+
+    @pytest.mark.parametrize("numbered", [True, False])
+    def test_a_hundred_and_one_is_nonsense_by_halving(self, numbered: bool):
+        # One error for the whole request, and nothing of it was done.
+        call, numbers, asked = Call(HUNDRED), set(), 0
+        for _ in range(200):
+            for request in (request for request in call.sent() if request != "ping"):
+                asked += 1
+                assert request["id"] not in numbers
+                numbers.add(request["id"])
+                if arg(BAD) in request["args"]:
+                    call.hears(error("60012", "Invalid request", request["id"] if numbered else None))
+                else:
+                    call.hears(*self.answer(call, request, None))
+            call.tick(1.0)
+        assert self.refused(call) == [BAD]
+        assert asked <= 20
+
+    def test_a_refusal_names_its_reason(self):
+        call = Call([TICKER, "ticker:NONSENSE"])
+        call.sent()
+        said = call.records(ack("subscribe", TICKER, "1"), error("60018", "Wrong URL", "1"))
+        assert words(said) == ["refused"]
+        assert said[0].detail == {"code": "60018", "message": "Wrong URL"}
+        assert said[0].inst == "NONSENSE"
+
+    def test_the_exchange_is_too_busy_and_nothing_is_refused(self):
+        call = Call([TICKER])
+        call.sent()
+        call.hears(error("60014", "Requests too frequent", "1"))
+        assert call.outcomes() == {}
+        assert call.sent() == []
+        call.now = 30.0
+        assert [request["op"] for request in call.sent()] == ["subscribe"]
+
+    def test_thousands_of_such_errors_are_no_trouble(self):
+        call = Call([TICKER])
+        for _ in range(3000):
+            call.hears(error("60014", "Requests too frequent"))
+            call.now = call.session.deadline(call.now)
+            call.sent()
+        assert call.session.ending is None
+
+
+class TestRequests:
+    def test_they_are_split_by_size(self):
+        call = Call([f"ticker:COIN{number}-USDT" for number in range(3000)])
+        frames = call.session.to_send(0.0)
+        assert len(frames) == 3
+        assert max(map(len, frames)) <= 64 * 1024
+
+    def test_they_keep_to_4096_bytes_where_that_is_the_limit(self):
+        call = Call(HUNDRED, limits=replace(V5_LIMITS, request_bytes=4096))
+        frames = call.session.to_send(0.0)
+        assert len(frames) == 2
+        assert max(map(len, frames)) <= 4096
+
+    def test_connections_of_one_address_share_one_budget(self):
+        budget = Budget(V3_LIMITS.requests)
+        calls = [Call(limits=V3_LIMITS, budget=budget) for _ in range(4)]
+        sent = 0
+        for number in range(100):
+            for call in calls:
+                one = feed(f"ticker:C{number}")
+                call.feeds[one.traits.key] = one
+                call.session.want(one.traits.key)
+                sent += len(call.sent())
+        assert sent == 204  # 36 of 240 are kept for healing
+        assert calls[0].session.deadline(0.0) > 0.0
+
+    def test_subscribe_and_unsubscribe_while_running(self):
+        call = on_air(TICKER)
+        one = feed(TRADES)
+        call.feeds[one.traits.key] = one
+        call.session.want(one.traits.key)
+        (request,) = call.sent()
+        assert request["args"] == [arg(TRADES)]
+        call.hears(ack("subscribe", TRADES, request["id"]))
+        assert call.outcomes() == {TRADES: None}
+        call.session.unwant(one.traits.key)
+        del call.feeds[one.traits.key]
+        (request,) = call.sent()
+        assert (request["op"], request["args"]) == ("unsubscribe", [arg(TRADES)])
+        assert call.hears(trades(9)) == []
+        assert call.session.counters["unrouted"] == 1
+        assert call.hears(ack("unsubscribe", TRADES, request["id"])) == []
+
+    def test_to_leave_before_the_acknowledgement_comes(self):
+        call = Call([TICKER, TRADES])
+        call.sent()
+        (key,) = [key for key in call.feeds if key.startswith("trades")]
+        call.session.unwant(key)
+        del call.feeds[key]
+        call.hears(ack("subscribe", TRADES, "1"))
+        (request,) = call.sent()
+        assert (request["op"], request["args"]) == ("unsubscribe", [arg(TRADES)])
+
+    def test_to_leave_and_come_back_with_another_feed(self):
+        call = on_air(TRADES)
+        (key,) = call.feeds
+        call.session.unwant(key)
+        one = call.feeds[key] = feed(TRADES)
+        call.session.want(key)
+        call.accept()
+        assert [record.origin for record in call.records(trades(9))[1:]] == ["cached"]
+        assert call.outcomes() == {TRADES: None}
+        assert one.state == "live"
+
+    def test_what_was_refused_is_not_asked_for_by_the_next_connection(self):
+        call = Call([TICKER, TRADES])
+        call.sent()
+        call.hears(error("60018", "no", "1"), ack("subscribe", TRADES, "1"))
+        again = Call(feeds=call.feeds)
+        (request,) = again.sent()
+        assert request["args"] == [arg(TRADES)]
+
+
+class TestUnasked:
+    def test_the_exchange_ends_a_subscription(self):
+        call = on_air(TRADES, TICKER)
+        said = call.records(ack("unsubscribe", TRADES))
+        assert words(said) == ["open refused", "refused"]
+        assert call.hears(trades(8)) == []
+        assert words(call.records(ticker(2))) == ["ticker"]
+
+    def test_too_many_connections_of_one_channel(self):
+        call = Call([ORDERS, "account"], credentials=CREDENTIALS)
+        call.hears(LOGIN)
+        call.accept()
+        denied = {"event": "channel-conn-count-error", "channel": "orders", "connCount": "30", "connId": "a4d3ae55"}
+        assert words(call.records(denied)) == ["open refused", "refused"]
+        assert call.records(denied) == []
+        assert call.hears(ack("subscribe", ORDERS, "1")) == []
+        assert {str(one.sub): one.state for one in call.feeds.values()} == {ORDERS: "refused", "account": "connecting"}
+
+    def test_a_notice_is_kept(self):
+        call = on_air(TICKER)
+        call.hears({"event": "notice", "msg": "The connection will soon be closed", "code": "64008"})
+        assert call.session.notice == "The connection will soon be closed"
+
+    def test_unknown_events_are_counted(self):
+        call = on_air(TICKER)
+        call.hears(*[{"event": "news"}] * 50, {"event": "channel-conn-count", "channel": "orders", "connCount": "1"})
+        assert (call.session.counters["unknown"], call.session.counters["known"]) == (50, 1)
+        assert call.session.ending is None
+
+    def test_a_late_or_repeated_unsubscribe_is_not_the_exchanges_own(self):
+        call = on_air(BOOK)
+        call.hears(b"{")
+        call.sent()
+        call.hears(ack("unsubscribe", BOOK), ack("unsubscribe", BOOK))
+        assert [request["op"] for request in call.sent()] == ["subscribe"]
+        assert call.feeds["books:BTC-USDT"].state == "void"
+
+
+class TestSilence:
+    def test_a_ping_goes_out_after_silence(self):
+        call = on_air(TICKER)
+        assert call.session.deadline(0.0) == 20.0
+        call.tick(19.9)
+        assert call.sent() == []
+        call.tick(0.1)
+        assert call.sent() == ["ping"]
+        assert call.session.deadline(call.now) == 30.0
+
+    def test_a_pong_or_anything_else_is_a_sign_of_life(self):
+        for heard in (b"pong", ticker(5), b"\xff"):
+            call = on_air(TICKER)
+            call.tick(20.0)
+            call.hears(heard)
+            call.tick(10.0)
+            assert call.session.ending is None
+
+    def test_silence_after_a_ping_is_death(self):
+        call = on_air(TICKER)
+        call.tick(20.0)
+        call.tick(10.0)
+        assert isinstance(call.session.ending, LinkError)
+
+    @pytest.mark.parametrize("limits", [V5_LIMITS, replace(V5_LIMITS, ping_every=5.0)])
+    def test_the_deadline_never_stands_still(self, limits: Any):
+        call = on_air(TICKER, BOOK, limits=limits)
+        while call.session.ending is None:
+            at = call.session.deadline(call.now)
+            assert at > call.now
+            call.now = at
+            call.session.tick(at)
+            if "ping" in call.sent() and call.now < 100:
+                call.hears(b"pong")
+        assert 100 < call.now < 200
+
+
+class TestUnreadable:
+    def test_it_opens_a_gap_for_all_whose_chain_cannot_tell(self):
+        call = on_air(TRADES, TICKER, BOOK, LIQUIDATIONS)
+        said = call.records(b'{"arg":')
+        assert {(record.channel, word) for record, word in zip(said, words(said), strict=True)} == {
+            ("ticker", "open malformed"),
+            ("liquidations", "open malformed"),
+            ("book", "open malformed"),
+            ("book", "void"),
+        }
+        assert words(call.records(b"\xff\x00")) == []
+        assert words(call.records(ticker(2))) == ["closed malformed", "ticker"]
+        assert words(call.records(trades(8))) == ["trade"]
+
+    def test_trades_that_cannot_tell_have_a_gap_too(self):
+        call = on_air(TRADES)
+        call.hears(push(TRADES, trade(8, count=None)))
+        assert words(call.records(b"{")) == ["open malformed"]
+        assert words(call.records(push(TRADES, trade(9, count=None)))) == ["closed malformed", "trade"]
+
+    def test_rows_that_are_unreadable_concern_their_subscription_alone(self):
+        call = on_air(TICKER, LIQUIDATIONS)
+        assert words(call.records(push(TICKER, {"instId": 5}))) == ["open malformed"]
+        assert call.feeds["liquidation-orders:instType=SWAP"].gap is None
+
+    def test_a_book_is_healed_by_one_unsubscribe_and_then_one_subscribe(self):
+        call = on_air(BOOK)
+        call.hears(b"{")
+        (request,) = call.sent()
+        assert (request["op"], request["args"]) == ("unsubscribe", [arg(BOOK)])
+        call.hears(b"{")
+        assert call.records(book("update", 8, 9)) == []
+        assert call.records(book("snapshot", -1, 9)) == [], "it is about to be ended"
+        assert call.sent() == []
+        assert call.records(ack("unsubscribe", BOOK, request["id"])) == []
+        (request,) = call.sent()
+        assert request["op"] == "subscribe"
+        said = call.records(ack("subscribe", BOOK, request["id"]), book("snapshot", -1, 20), book("update", 20, 21))
+        assert words(said) == ["closed malformed", "live", "book snapshot", "book update"]
+        assert (gaps(said)[0].after, gaps(said)[0].until) == (5, 20)
+
+    def test_a_timer_replaces_a_missing_acknowledgement(self):
+        call = on_air(BOOK)
+        call.hears(b"{")
+        call.sent()
+        call.now = 10.0
+        assert [request["op"] for request in call.sent()] == ["subscribe"]
+        assert call.records(ack("unsubscribe", BOOK)) == []
+        call.hears(ack("subscribe", BOOK))
+        assert words(call.records(book("snapshot", -1, 20)))[-1] == "book snapshot"
+
+    def test_a_hundred_books_are_healed_with_two_requests(self):
+        call = Call([f"book:C{number}" for number in range(100)])
+        call.accept()
+        call.hears(*(book("snapshot", -1, 5, inst=f"C{number}") for number in range(100)))
+        call.hears(b"{")
+        (request,) = call.sent()
+        assert len(request["args"]) == 100
+        call.hears(*({"id": request["id"], "event": "unsubscribe", "arg": one} for one in request["args"]))
+        assert [len(request["args"]) for request in call.sent()] == [100]
+
+    def test_a_book_whose_snapshot_does_not_come_is_asked_for_again_but_not_in_a_storm(self):
+        call, requests = Call([BOOK]), 0
+        call.accept()
+        for number in range(600):
+            call.hears(book("update", number, number + 1))
+            for request in call.sent():
+                if request != "ping":
+                    requests += 1
+                    call.hears({"id": request["id"], "event": request["op"], "arg": request["args"][0]})
+            requests += len(call.accept())
+            call.tick(1.0)
+        assert 4 <= requests <= 40
+        feed_ = call.feeds["books:BTC-USDT"]
+        assert feed_.state == "void"
+        assert feed_.gap is not None
+        call.tick(60.0)
+        call.hears(book("update", 999, 1000))
+        call.accept()
+        assert words(call.records(book("snapshot", -1, 2000))) == ["closed sequence", "live", "book snapshot"]
+
+    def test_twenty_in_a_row_end_the_connection_and_nineteen_do_not(self):
+        call = on_air(TICKER)
+        for _ in range(3):
+            call.hears(*[b"{"] * 19, ticker(5))
+        assert call.session.ending is None
+        call.hears(*[b"{"] * 20)
+        assert isinstance(call.session.ending, LinkError)
+
+    def test_a_bomb_is_unreadable(self):
+        call = on_air(TICKER)
+        packer = zlib.compressobj(9, wbits=-15)
+        bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()
+        assert words(call.hears() or []) == []
+        deliveries = call.session.receive(bomb, True, 0.0, RECV)
+        assert [words(delivery.statements) for delivery in deliveries] == [["open malformed"]]
+
+
+class TestReconnect:
+    def test_everything_has_a_gap_and_a_new_session_closes_it(self):
+        call = on_air(TRADES, TICKER, BOOK, LIQUIDATIONS)
+        said = [record for delivery in call.session.closed(RECV) for record in delivery.statements]
+        assert words(said) == ["open disconnected", "disconnected"] * 4
+        again = Call(feeds=call.feeds)
+        assert words(again.accept()) == ["closed disconnected", "live"]
+        said = again.records(trades(9), ticker(1), book("update", 7, 8), book("snapshot", -1, 9))
+        assert words(said) == [
+            *("closed disconnected", "live", "trade"),
+            *("closed disconnected", "live"),
+            *("closed disconnected", "live", "book snapshot"),
+        ]
+        assert [gap.lost for gap in gaps(said)] == [1, 0, None]
+
+    def test_a_connection_that_never_came_to_speak_adds_nothing(self):
+        call = on_air(TICKER)
+        call.session.closed(RECV)
+        assert Call(feeds=call.feeds).session.closed(RECV) == []
+
+
+class TestRaw:
+    def test_text_passes_untouched(self):
+        call = Call([TRADES, BOOK], raw=True, parsed=False)
+        call.accept()
+        for message in (trades(7), trades(7), book("update", 3, 4), {"arg": arg(TRADES), "data": "nonsense"}):
+            text = orjson.dumps(message).replace(b",", b" , ")
+            (delivery,) = call.hears(text)
+            assert (delivery.text, delivery.records) == (text, ())
+
+    def test_only_the_links_losses_are_said(self):
+        call = Call([TRADES, BOOK], raw=True, parsed=False)
+        call.accept()
+        call.hears(trades(7), book("snapshot", -1, 5))
+        assert words(call.records(trades(99), book("update", 98, 99))) == []
+        assert words(call.records(b"{")) == ["open malformed", "open malformed"]
+        assert words(call.records(trades(100), book("update", 99, 100))) == ["closed malformed"] * 2
+
+    def test_bad_frames_with_good_ones_between_do_not_end_the_connection(self):
+        call = Call([TRADES], raw=True, parsed=False)
+        call.accept()
+        for _ in range(50):
+            call.hears(trades(7), b"{")
+        assert call.session.ending is None
+
+    def test_what_is_remembered_of_routes_is_bounded(self):
+        call = Call([TRADES], raw=True, parsed=False)
+        call.accept()
+        for number in range(50):
+            call.hears({"arg": arg(TRADES), str(number) + "x" * 5000: 1, "data": [{}]})
+        assert sum(map(len, call.session._routes)) < 10_000
+
+    def test_text_beside_records_is_the_whole_message_once(self):
+        call = Call([TRADES], raw=True)
+        call.accept()
+        text = orjson.dumps(trades(7, 9, 11))
+        assert [delivery.text for delivery in call.hears(text)].count(text) == 1
+        assert [delivery.text for delivery in call.hears(text)] == [text]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=8)
+    | st.sampled_from(["trades", "books", "snapshot", "update", "60014", "64003", "subscribe", "unsubscribe", "error"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+        st.sampled_from("arg data event code msg id action channel instId ts seqId prevSeqId asks bids".split())
+        | st.text(max_size=4), inner, max_size=5
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+REAL: list[dict[str, Any]] = [
+    trades(8), trades(12), trades(13, 14), book("update", 5, 6), book("snapshot", -1, 9), ticker(2), ticker(1),
+    ack("subscribe", TRADES), ack("subscribe", BOOK, "1"), ack("unsubscribe", BOOK), ack("unsubscribe", BOOK, "2"),
+    ack("unsubscribe", TICKER, "2"), error("60018", "Wrong URL or channel:tickers,instId:BTC-USDT doesn't exist", "1"),
+    error("60012", "Invalid request"), error("60014", "Requests too frequent"), LOGIN, error("60005", "Invalid"),
+    {"event": "notice", "code": "64008", "msg": "soon"},
+    {"event": "channel-conn-count-error", "channel": "tickers", "connCount": "1"},
+    push(LIQUIDATIONS, {"instId": "A", "details": [{"ts": "1", "side": "buy", "bkPx": "1", "sz": "1"}]}),
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A real message, with a value replaced or a byte changed."""
+    message = orjson.loads(orjson.dumps(draw(st.sampled_from(REAL))))
+    place: Any = message
+    for _ in range(draw(st.integers(0, 4))):
+        inside = list(place) if isinstance(place, dict) else list(range(len(place)))
+        if not inside:
+            break
+        key = draw(st.sampled_from(inside))
+        if not isinstance(place[key], dict | list) or draw(st.booleans()):
+            place[key] = draw(JSON)
+            break
+        place = place[key]
+    try:
+        text = bytearray(orjson.dumps(message))
+    except TypeError:
+        text = bytearray(b'{"data":' + b"[" * 2000)
+    if draw(st.integers(0, 3)) == 0:
+        text[draw(st.integers(0, len(text) - 1))] = draw(st.integers(0, 255))
+    return bytes(text)
+
+
+@st.composite
+def encoded(draw: st.DrawFn) -> bytes:
+    try:
+        return orjson.dumps(draw(JSON))
+    except TypeError:
+        return b"[[[["
+
+
+FRAMES = st.one_of(
+    st.tuples(st.sampled_from(["text", "binary"]), st.binary(max_size=60)),
+    st.tuples(st.sampled_from(["text", "deflated"]), encoded() | mutated() | st.sampled_from(REAL).map(orjson.dumps)),
+    st.tuples(st.sampled_from(["wait", "reconnect", "accept", "leave"]), st.just(b"")),
+)
+
+
+@pytest.mark.parametrize("parsed", [True, False])
+@settings(max_examples=250)
+@given(steps=st.lists(FRAMES, max_size=30))
+def test_whatever_arrives_the_answer_is_deliveries(parsed: bool, steps: list[tuple[str, bytes]]):
+    wanted = [TRADES, BOOK, TICKER, LIQUIDATIONS, "public/status", "candle-1m:BTC-USDT"]
+    call, check = Call(wanted, parsed=parsed, raw=not parsed), Consistent()
+
+    def takes(data: bytes, binary: bool) -> None:
+        deliveries = call.session.receive(data, binary, call.now, RECV)
+        check(deliveries)
+        assert all(delivery.statements or delivery.records or delivery.text is not None for delivery in deliveries)
+
+    for step, data in steps:
+        if step == "wait":
+            call.tick(11.0)
+        elif step == "leave" and call.feeds:
+            key = min(call.feeds)
+            call.session.unwant(key)
+            check.open.pop(call.feeds.pop(key), None)
+        elif step == "accept":
+            for request in call.sent():
+                for argument in request["args"] if request != "ping" else ():
+                    takes(orjson.dumps({"id": request["id"], "event": request["op"], "arg": argument}), False)
+        elif step == "reconnect":
+            check(call.session.closed(RECV))
+            call = Call(feeds=call.feeds, parsed=parsed, raw=not parsed, now=call.now)
+        elif step == "deflated":
+            packer = zlib.compressobj(wbits=-15)
+            takes(packer.compress(data) + packer.flush(), True)
+        else:
+            takes(data, step == "binary")
+        call.sent()
+        assert call.session.deadline(call.now) > call.now or call.session.ending is not None
