@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .feed import Delivery, Feed
-from .records import AnyRecord, Book, DataRecord, Gap, Statement, Ticker, Trade, encode
+from .records import AnyRecord, Book, DataRecord, Gap, Statement, Status, Ticker, Trade, encode
 from .sinks import Sink
 
 LANE_BYTES = 64 * 1024 * 1024
@@ -21,6 +21,12 @@ _BATCH = 4000
 _ENOUGH = 500
 """Deliveries that are worth a write of their own, without waiting for more."""
 _TIMED = frozenset({Ticker, Trade, Book})
+
+
+class _End(Delivery):
+    """Nothing more comes of its feed."""
+
+    __slots__ = ()
 
 
 class Lane:
@@ -74,7 +80,11 @@ class Lane:
         for _ in range(min(most, len(queue))):
             delivery = queue.popleft()
             self._weight -= delivery.weight
-            taken.append(self._told(delivery) if delivery.feed in self._lost else delivery)
+            if type(delivery) is _End:
+                delivery = Delivery(delivery.feed, self._ended(delivery))
+            elif delivery.feed in self._lost:
+                delivery = self._told(delivery)
+            taken.append(delivery)
             if delivery.records and delivery.feed is not None:
                 self._last[delivery.feed] = delivery.records[-1]
         if queue:
@@ -82,8 +92,8 @@ class Lane:
         return taken
 
     def forget(self, feed: Feed) -> None:
-        """`feed` has ended: nothing more comes of it."""
-        self._last.pop(feed, None)
+        """`feed` has ended: nothing more comes of it than what waits."""
+        self.put([_End(feed)])
 
     def _drop(self, delivery: Delivery) -> None:
         self._weight -= delivery.weight
@@ -92,17 +102,31 @@ class Lane:
         if feed is not None and count:
             self.dropped += count
             self._lost.setdefault(feed, self._last.get(feed))
-        if delivery.statements:
-            self._kept[feed] = _coalesced([*self._kept.get(feed, ()), *delivery.statements])
+        statements = self._ended(delivery) if type(delivery) is _End else delivery.statements
+        if statements:
+            self._kept[feed] = _coalesced([*self._kept.get(feed, ()), *statements])
+
+    def _ended(self, end: _End) -> list[Statement]:
+        """Return the gap that says of an ended feed what was dropped of it and never followed by anything."""
+        feed = end.feed
+        assert feed is not None
+        last = self._last.pop(feed, None)
+        if feed not in self._lost:
+            return []
+        return feed.overflow(self._lost.pop(feed) or last, None, self._wall_ns())[:1]
 
     def _told(self, delivery: Delivery) -> Delivery:
-        """Say what was dropped, directly before the next that is delivered of the same feed."""
+        """
+        Say what was dropped, directly before the next that is delivered of the same feed.
+
+        After its other statements: a gap that was open is closed by then.
+        """
         feed = delivery.feed
         if feed is None or not (delivery.records or delivery.text is not None):
             return delivery
         until = delivery.records[0] if delivery.records else None
         said = feed.overflow(self._lost.pop(feed), until, self._wall_ns())
-        return Delivery(feed, [*said, *delivery.statements], delivery.records, delivery.text)
+        return Delivery(feed, [*delivery.statements, *said], delivery.records, delivery.text)
 
     def unsaid(self) -> list[Delivery]:
         """Return the gaps of feeds of which nothing came after the loss; called once, at the end."""
@@ -118,8 +142,13 @@ def _coalesced(statements: list[Statement]) -> list[Statement]:
     closed = {said.gap for said in statements if isinstance(said, Gap) and said.state == "closed"}
     both = opened & closed
     gaps = [said for said in statements if isinstance(said, Gap) and said.gap not in both]
-    statuses = [said for said in statements if not isinstance(said, Gap)]
-    return [*gaps, *statuses[-1:]]
+    # Those about no feed are of several venues and accounts; the first of a stream is its head.
+    statuses = {
+        (said.venue, said.account, said.channel, said.inst, said.state == "started"): said
+        for said in statements
+        if isinstance(said, Status)
+    }
+    return [*gaps, *statuses.values()]
 
 
 def lines(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[bytes]:
