@@ -1,5 +1,5 @@
 """
-One WebSocket: dial, read, write, close. The only module that knows `websockets` as a client.
+One WebSocket: dial, read, write, close. Only this and dialling.py know `websockets` as a client.
 
 Frames are handed over as they arrive: a subclass of the client's connection overrides the hook that its own
 receive queue is fed from, so that between socket and session there is neither a queue nor a task switch. The
@@ -12,20 +12,20 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, cast
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
 from websockets.protocol import Event, State
 
 from .dialects import Refusal
+from .dialling import OPEN_TIMEOUT, WIRE_LOG, Backoff, Dial, Spacing, describe, ending, header, refusal
 from .errors import LinkError, RefusedError
 from .feed import Delivery, Feed
 from .records import Status
+from .rest import date_ms, retry_after, shown
 from .session import Session, Terms
 from .venues import Venue
 
@@ -43,43 +43,8 @@ _DATA = frozenset({_TEXT, _BINARY})
 _CONTROL = frozenset({0x88, 0x89, 0x8A})
 _MUCH = 64 * 1024
 _PIECE = 16 * 1024
-_OPEN_TIMEOUT = 10.0
+_SEND_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
-_REFUSING = frozenset({401, 403, 404})
-
-
-class Backoff:
-    """Full jitter: each delay is random between 0 and a ceiling, which doubles from 0.5 s up to 30 s."""
-
-    def __init__(self, chance: random.Random, first: float = 0.5, cap: float = 30.0) -> None:
-        self._chance = chance
-        self._first = first
-        self._cap = cap
-        self.reset()
-
-    def reset(self) -> None:
-        self._ceiling = self._first
-
-    def next(self) -> float:
-        """Return the next delay in seconds."""
-        delay = self._chance.uniform(0, self._ceiling)
-        self._ceiling = min(self._cap, self._ceiling * 2)
-        return delay
-
-
-class Spacing:
-    """Keeps connects to one host apart, whichever link makes them."""
-
-    def __init__(self, connects_per_second: float) -> None:
-        self._interval = 1 / connects_per_second
-        self._next = 0.0
-
-    async def turn(self) -> None:
-        """Wait until one more connect is in order."""
-        loop = asyncio.get_running_loop()
-        at = max(self._next, loop.time())
-        self._next = at + self._interval
-        await asyncio.sleep(at - loop.time())
 
 
 class _Connection(ClientConnection):
@@ -115,7 +80,9 @@ class _Connection(ClientConnection):
                 super().data_received(data[start : start + _PIECE])
             if opening and self.protocol.state is State.OPEN and not self.protocol.extensions:
                 # Where the answer to the handshake came alone, the parser stands between two frames.
-                self._plain = data.find(b"\r\n\r\n") == len(data) - 4
+                self._plain = 0 <= data.find(b"\r\n\r\n") == len(data) - 4
+        if self.state is not State.OPEN:
+            self.link.wake.set()
         if len(data) >= _MUCH and not self.transport.is_closing():
             # uvloop reads on for as long as there is something to read; the lanes must have their turns, too.
             self.transport.pause_reading()
@@ -241,7 +208,7 @@ class Link:
         self.feeds[feed.traits.key] = feed
         if self._session is not None:
             self._session.want(feed.traits.key)
-            self.wake.set()
+        self.wake.set()
 
     def remove(self, feed: Feed) -> None:
         """Unsubscribe from `feed`."""
@@ -275,38 +242,43 @@ class Link:
             RefusedError: the exchange refused us before it ever let us in.
         """
         while True:
-            retry_after = 0.0
+            while not self.feeds:
+                self.wake.clear()
+                await self.wake.wait()
+            at_least = 0.0
             try:
-                await self._spacing.turn()
                 await self._once()
             except (OSError, WebSocketException, LinkError, RefusedError) as error:
                 self.counters.failures += 1
-                retry_after = self._failed(error)
-            delay = max(self._backoff.next(), retry_after)
+                at_least = self._failed(error)
+            delay = max(self._backoff.next(), at_least)
             log.info("%s: next attempt in %.1f s", self.name, delay)
             await asyncio.sleep(delay)
 
     def _failed(self, error: Exception) -> float:
         """Say why the connection failed; return how long to wait at least; raise if there is no point in it."""
-        refused = _refusal(error)
+        refused = refusal(error)
         if refused is not None:
             if not self._succeeded:
                 raise refused from None
             log.error("%s: %s; trying again every %.0f s", self.name, refused, SLOW_RETRY)
             self._say("refused", {"code": refused.code, "message": str(refused)})
             return SLOW_RETRY * self._chance.uniform(0.8, 1.2)
-        log.warning("%s: %s", self.name, _describe(error))
-        self._say("disconnected", _describe(error))
-        return _retry_after(error)
+        log.warning("%s: %s", self.name, describe(error))
+        self._say("disconnected", describe(error))
+        asked = header(error.response, "Retry-After") if isinstance(error, InvalidStatus) else ""
+        return retry_after(asked, self.wall_ns() // 1_000_000)
 
     async def _once(self) -> None:
         """One connection, from the first packet to the last."""
-        self._say("connecting", self.url)
+        self._say("connecting", shown(self.url))
         offset = await self._measure_clock() if self._measure_clock else 0
+        await self._spacing.turn()
         connection = await self._dial()
         opened = self._loop.time()
-        hint = _clock_hint(connection.response, self.wall_ns() // 1_000_000)
-        session = Session(self.terms, self.feeds, opened, self.wall_ns() // 1_000_000, offset, hint)
+        wall_ms = self.wall_ns() // 1_000_000
+        date = date_ms(header(connection.response, "Date"))
+        session = Session(self.terms, self.feeds, opened, wall_ms, offset, None if date is None else date - wall_ms)
         self._session = session
         self.counters.connects += 1
         lost = True
@@ -320,21 +292,22 @@ class Link:
             self.counters.session = dict(session.counters)
             if self._loop.time() - opened >= HEALTHY:
                 self._backoff.reset()
-            await self._close(connection)
             if lost:
                 self._deliver(session.closed(self.wall_ns()))
+            await self._close(connection)
 
     async def _dial(self) -> _Connection:
-        options: dict[str, Any] = {"ssl": self._tls} if self._tls is not None else {}
-        connection = await connect(
+        options: dict[str, Any] = {"ssl": self._tls} if self._tls and self.url.startswith("wss:") else {}
+        connection = await Dial(
             self.url,
             create_connection=cast(type[ClientConnection], partial(_Connection, link=self)),
             compression="deflate" if self.venue.deflate else None,
             proxy=self._proxy,
-            open_timeout=_OPEN_TIMEOUT,
+            open_timeout=OPEN_TIMEOUT,
             close_timeout=_CLOSE_TIMEOUT,
             ping_interval=None,
             max_size=self.terms.cap,
+            logger=WIRE_LOG,
             **options,
         )
         assert isinstance(connection, _Connection)
@@ -349,22 +322,31 @@ class Link:
                 raise self._bug
             session.tick(self._loop.time())
             settled, session.settled = session.settled, []
-            for feed, refusal in settled:
-                self._settled(feed, refusal)
+            for feed, answer in settled:
+                self._settled(feed, answer)
             if session.ending is not None:
                 raise session.ending
             if session.ready and not was_ready:
                 was_ready = self._succeeded = True
                 self._say("live", None)
-            for request in session.to_send(self._loop.time()):
-                await connection.send(request, text=True)
-            if connection.close_code is not None:
-                raise LinkError(f"closed by the exchange: {connection.close_code} {connection.close_reason or ''}")
+            if connection.state is not State.OPEN:
+                raise LinkError(session.scrub(ending(connection)))
+            await self._send(session, connection)
             try:
                 async with asyncio.timeout_at(session.deadline(self._loop.time())):
                     await self.wake.wait()
             except TimeoutError:
                 pass
+
+    async def _send(self, session: Session, connection: _Connection) -> None:
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT):
+                for request in session.to_send(self._loop.time()):
+                    await connection.send(request, text=True)
+        except ConnectionClosed:
+            pass  # seen, and said, in the next round
+        except TimeoutError:
+            raise LinkError(f"nothing could be sent for {_SEND_TIMEOUT:.0f} s") from None
 
     async def _close(self, connection: _Connection) -> None:
         # The closing handshake is a courtesy; a link that is stuck or half open must not wait for it.
@@ -375,48 +357,9 @@ class Link:
             pass
         finally:
             connection.transport.abort()
+            await connection.wait_closed()
 
     def _say(self, state: str, detail: Any) -> None:
         self.state = state
         status = Status(self.venue.name, None, None, self._account, None, self.wall_ns(), state, detail)
         self._deliver([Delivery(None, [status])])
-
-
-def _refusal(error: Exception) -> RefusedError | None:
-    """Return the refusal that `error` amounts to, None where trying again may help."""
-    if isinstance(error, RefusedError):
-        return error
-    if isinstance(error, InvalidStatus) and error.response.status_code in _REFUSING:
-        status = error.response.status_code
-        return RefusedError(f"the handshake was answered with HTTP {status}", str(status))
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return RefusedError(f"the certificate does not prove who answers: {error.verify_message}")
-    return None
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, InvalidStatus):
-        return f"the handshake was answered with HTTP {error.response.status_code}"
-    if isinstance(error, InvalidMessage | InvalidHandshake):
-        return f"no WebSocket handshake: {error}"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {_OPEN_TIMEOUT:.0f} s"
-    return str(error) or type(error).__name__
-
-
-def _retry_after(error: Exception) -> float:
-    """Return the seconds that a refused handshake asks us to wait; dates and nonsense count as none."""
-    if isinstance(error, InvalidStatus):
-        value = error.response.headers.get("Retry-After", "")
-        if value.isascii() and value.isdigit():
-            return min(float(value), 3600.0)
-    return 0.0
-
-
-def _clock_hint(response: Response | None, wall_ms: int) -> int | None:
-    """Return the exchange's clock minus ours in ms, to the second, from the handshake's Date."""
-    try:
-        date = parsedate_to_datetime(response.headers["Date"]) if response else None
-    except (KeyError, ValueError, TypeError):
-        return None
-    return int(date.timestamp() * 1000) - wall_ms if date else None

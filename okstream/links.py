@@ -1,19 +1,33 @@
-"""Which links there are: one for each venue, path and account, made when a subscription first needs it."""
+"""
+What a stream has underneath: places that it reaches, links to them, and what is wanted there.
 
+There is one link for each venue, path and account, made when a subscription first needs it.
+"""
+
+import asyncio
 import random
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
 
-from . import rest
+from . import rest, venues
+from .channels import Subscription, unknown
 from .dialects import Refusal, load
 from .dialects.signing import Credentials
-from .feed import Delivery, Feed
+from .dialling import Spacing
+from .errors import ConfigError
+from .feed import Delivery, Feed, Statements
 from .ledger import Budget
-from .link import Link, Spacing
+from .link import Link
 from .session import Terms
 from .venues import Venue
+
+_PROXIES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +54,63 @@ class Wiring:
     proxy: str | None
     tls: ssl.SSLContext | None
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError where nothing can be reached this way; passwords do not show in it."""
+        if self.proxy is not None:
+            _check_proxy(self.proxy)
+        if self.tls is not None and not (self.tls.verify_mode is ssl.CERT_REQUIRED and self.tls.check_hostname):
+            raise ConfigError("tls must verify certificates and host names; to trust one of your own, load it there")
+
 
 class Links:
     """The links of one stream. Connects to one host are spaced, whichever links make them."""
 
     def __init__(self, wiring: Wiring, accounts: Mapping[str, Credentials], start: Callable[[Link], None]) -> None:
         self._wiring = wiring
-        self._accounts = accounts
+        self._accounts = dict(accounts)
         self._start = start
+        self._venues: dict[str, Venue] = {}
         self._links: dict[tuple[str, str, str | None], Link] = {}
         self._spacings: dict[str, Spacing] = {}
         self._budgets: dict[str, Budget] = {}
 
     def __len__(self) -> int:
-        return len(self._links)
+        """How many are needed."""
+        return sum(bool(link.feeds) for link in self._links.values())
 
     @property
     def live(self) -> int:
-        """How many are up, and logged in where they must be."""
-        return sum(link.state == "live" for link in self._links.values())
+        """How many of these are up, and logged in where they must be."""
+        return sum(bool(link.feeds) and link.state == "live" for link in self._links.values())
+
+    def assign(self, venue: Venue, sub: Subscription) -> Subscription:
+        """
+        Return `sub` with the account it needs; none where it needs none.
+
+        Raises:
+            ConfigError: the venue does not have this channel, is not the one we know by its name, or `sub` needs an
+                account that is not there.
+        """
+        if self._venues.get(venue.name, venue) != venue:
+            raise ConfigError(f"another venue is called {venue.name!r} here; give one of the two a name of its own")
+        if not load(venue.dialect).traits(sub).login:
+            return replace(sub, account=None)
+        if venue.name == venues.SIM and not self._accounts:
+            account = import_module("okstream.simulator").TEST_ACCOUNT
+            self._accounts["sim"] = Credentials(account.key, account.secret, account.passphrase)
+        if not self._accounts:
+            raise ConfigError(f"{sub} needs an account; none is given")
+        if sub.account is not None:
+            if sub.account not in self._accounts:
+                raise unknown("account", sub.account, self._accounts)
+            return sub
+        if len(self._accounts) > 1:
+            raise ConfigError(f"{sub} needs an account; say which of {', '.join(self._accounts)}")
+        return replace(sub, account=next(iter(self._accounts)))
 
     def get(self, venue: Venue, path: str, account: str | None) -> Link:
         """Return the link of `venue`, `path` and `account`; make and start it where there is none yet."""
+        self._venues[venue.name] = venue
         key = (venue.name, path, account)
         link = self._links.get(key)
         if link is None:
@@ -75,6 +124,7 @@ class Links:
         if venue.limits.requests_shared:
             budget = self._budgets.setdefault(venue.url, budget)
         credentials = self._accounts[account] if account else None
+        clock_offset = partial(rest.clock_offset, venue, wiring.wall_ns, wiring.proxy, wiring.tls)
         return Link(
             " ".join([venue.name, path, *([account] if account else [])]),
             venue,
@@ -86,7 +136,187 @@ class Links:
             spacing=self._spacings.setdefault(venue.url, Spacing(venue.limits.connects)),
             wall_ns=wiring.wall_ns,
             chance=wiring.chance,
-            clock_offset=partial(rest.clock_offset, venue, wiring.wall_ns, wiring.proxy) if credentials else None,
+            clock_offset=clock_offset if credentials else None,
             proxy=wiring.proxy,
             tls=wiring.tls,
         )
+
+
+def _check_proxy(proxy: str) -> None:
+    try:
+        parts = urlsplit(proxy)
+        good = parts.scheme in _PROXIES and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError("the proxy is not a URL of one; write http://host:port or socks5://host:port")
+    if parts.username is not None and parts.password is None:
+        raise ConfigError("the proxy's user has no password; write http://user:password@host:port")
+    if parts.scheme.startswith("socks") and find_spec("python_socks") is None:
+        raise ConfigError("a SOCKS proxy needs the package python-socks; install it, or use an HTTP proxy")
+
+
+class Wanted:
+    """
+    What is subscribed to, and who waits for the exchange's answer.
+
+    Args:
+        statements: see Feed.
+        parsed: whether anybody wants records.
+        forget: told of each feed that has ended.
+    """
+
+    def __init__(self, links: Links, statements: Statements, parsed: bool, forget: Callable[[Feed], None]) -> None:
+        self.feeds: dict[tuple[str, Subscription], tuple[Feed, Link]] = {}
+        self._links = links
+        self._statements = statements
+        self._parsed = parsed
+        self._forget = forget
+        self._waiting: dict[Feed, set[asyncio.Future[Refusal | None]]] = {}
+
+    async def ask(self, venue: Venue, subs: Sequence[Subscription]) -> tuple[bool, dict[Feed, Refusal]]:
+        """
+        Ask for `subs` where that was not done, and wait until the exchange has answered.
+
+        Returns whether all were answered (not abandoned or removed meanwhile) and which were refused. Cancelled
+        meanwhile, what was not answered is no longer wanted, unless someone else waits for it.
+
+        Raises:
+            ConfigError: one is the same to the exchange as another one.
+        """
+        waits: dict[Feed, asyncio.Future[Refusal | None]] = {}
+        try:
+            for sub in subs:
+                feed = self._feed(venue, sub)
+                if feed in self._waiting:
+                    waits[feed] = asyncio.get_running_loop().create_future()
+                    self._waiting[feed].add(waits[feed])
+            if waits:
+                await asyncio.wait(waits.values())
+        finally:
+            for feed, wait in waits.items():
+                if feed in self._waiting:
+                    self._waiting[feed].discard(wait)
+                    if not self._waiting[feed]:
+                        self.remove(feed)
+        answers = {feed: wait.result() for feed, wait in waits.items() if not wait.cancelled()}
+        refused = {feed: refusal for feed, refusal in answers.items() if refusal is not None}
+        return len(answers) == len(waits), refused
+
+    def settle(self, feed: Feed, refusal: Refusal | None) -> None:
+        """The exchange has answered. What is refused later stays, so that its state can be seen."""
+        waiters = self._waiting.pop(feed, None)
+        if waiters is None:
+            return
+        if refusal is not None:
+            self.remove(feed)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(refusal)
+
+    def remove(self, feed: Feed) -> None:
+        """Unsubscribe from `feed`."""
+        _, link = self.feeds.pop((feed.venue, feed.sub))
+        link.remove(feed)
+        self._forget(feed)
+        for waiter in self._waiting.pop(feed, ()):
+            waiter.cancel()
+
+    def abandon(self) -> None:
+        """No answer will come any more."""
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.cancel()
+
+    def _feed(self, venue: Venue, sub: Subscription) -> Feed:
+        known = self.feeds.get((venue.name, sub))
+        if known is not None:
+            if known[0].state != "refused" or known[0] in self._waiting:
+                return known[0]
+            self.remove(known[0])  # refused since it last flowed: ask anew
+        feed = Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed)
+        link = self._links.get(venue, feed.traits.path, sub.account)
+        if (same := link.feeds.get(feed.traits.key)) is not None:
+            raise ConfigError(f"{sub} is the same to the exchange as {same.sub}, which is subscribed to")
+        self.feeds[venue.name, sub] = feed, link
+        self._waiting[feed] = set()
+        link.add(feed)
+        return feed
+
+
+class Places:
+    """
+    Where the venues of a stream are; the simulated exchange among them is started when it is first needed.
+
+    Args:
+        venue, url, dialect, wall_ns: see Stream.
+    """
+
+    def __init__(self, venue: str | Venue, url: str | None, dialect: str, wall_ns: Callable[[], int]) -> None:
+        if isinstance(venue, str) and venue != venues.SIM:
+            venue = venues.find(venue)
+        if url is not None:
+            if isinstance(venue, str):
+                raise ConfigError(f"{venue} runs in this process; a URL makes no sense with it")
+            venue = venue.at(url)
+        if dialect not in venues.DIALECTS:
+            raise unknown("dialect", dialect, venues.DIALECTS)
+        self.name = venue if isinstance(venue, str) else venue.name
+        self._default = venue
+        self._dialect = dialect
+        self._wall_ns = wall_ns
+        self._simulator: Any = None
+        self._simulated: Venue | None = None
+        self._changing = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Start what the default venue needs."""
+        await self.reach(None)
+
+    async def reach(self, venue: str | Venue | None) -> Venue:
+        """Return what is called `venue`, None for the default one."""
+        venue = self._default if venue is None else venue
+        if venue != venues.SIM:
+            return venues.find(venue) if isinstance(venue, str) else venue
+        async with self._changing:
+            if self._simulated is None:
+                await finished(self._simulate())
+        assert self._simulated is not None
+        return self._simulated
+
+    def model(self, venue: str | Venue | None) -> Venue:
+        """Return the same as `reach`, but start nothing: an exchange not yet simulated has no port."""
+        venue = self._default if venue is None else venue
+        if venue == venues.SIM:
+            return self._simulated or venues.simulated(self._dialect, "ws://127.0.0.1", "")
+        return venues.find(venue) if isinstance(venue, str) else venue
+
+    async def close(self) -> None:
+        """Stop what was started."""
+        async with self._changing:
+            if self._simulator is not None:
+                simulator, self._simulator = self._simulator, None
+                await simulator.stop()
+
+    async def _simulate(self) -> None:
+        # Loaded by name: the simulator is a server, which nobody needs who has a real venue.
+        simulator = import_module("okstream.simulator")
+        settings = simulator.Settings(start_ms=self._wall_ns() // 1_000_000)
+        self._simulator = await simulator.Simulator(self._dialect, settings).__aenter__()
+        self._simulated = venues.simulated(self._dialect, self._simulator.url, self._simulator.rest_url)
+
+
+async def finished(work: Coroutine[Any, Any, None], hurry: Callable[[], None] = lambda: None) -> None:
+    """Run `work` to its end. Cancelled meanwhile: tell it to `hurry`, and be cancelled when it has ended."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            hurry()
+    if cancelled is None:
+        return task.result()
+    await asyncio.gather(task, return_exceptions=True)
+    raise cancelled

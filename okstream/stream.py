@@ -14,21 +14,18 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from . import venues
-from .channels import Subscription, parse, subscriptions, unknown
-from .dialects import Refusal, load
+from .channels import Subscription, parse, subscriptions
+from .dialects import Refusal
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
-from .fanout import LANE_BYTES, Fanout, Flow, records
+from .fanout import LANE_BYTES, Fanout, Flow, Lane, records
 from .feed import Delivery, Feed, Statements
 from .inflate import CAP, INFLATING
-from .link import Link
-from .links import Links, Wiring
+from .links import Links, Places, Wanted, Wiring, finished
 from .records import SCHEMA, AnyRecord, Gap, Status
 from .sinks import Sink
 from .venues import Venue
@@ -71,7 +68,7 @@ class Stats:
 
 class Stream:
     """
-    A stream of records from any number of venues and accounts.
+    A stream of records from any number of venues and accounts; it is opened and closed once.
 
     Args:
         venue: where `subscribe` goes unless told otherwise: a name, or a Venue of your own making.
@@ -106,17 +103,8 @@ class Stream:
         wall_ns: Callable[[], int] = time.time_ns,
         chance: random.Random | None = None,
     ) -> None:
-        self._venue: str | Venue = venue
-        if isinstance(venue, str) and venue != venues.SIM:
-            self._venue = venues.find(venue)
-        if url is not None:
-            if isinstance(self._venue, str):
-                raise ConfigError(f"{venue} runs in this process; a URL makes no sense with it")
-            self._venue = self._venue.at(url)
-        if dialect not in venues.DIALECTS:
-            raise unknown("dialect", dialect, venues.DIALECTS)
-        self._dialect = dialect
-        self._accounts = {"main": accounts} if isinstance(accounts, Credentials) else dict(accounts or {})
+        self._places = Places(venue, url, dialect, wall_ns)
+        named = {"main": accounts} if isinstance(accounts, Credentials) else dict(accounts or {})
         self._wall_ns = wall_ns
         self._cap = inflate_cap
         self._statements = Statements(secrets.token_hex(2))
@@ -125,26 +113,27 @@ class Stream:
             self._fanout.put, self._settle, wall_ns, chance or random.Random(), inflate_cap,
             self._fanout.parsed, self._fanout.raw, proxy, tls,
         )  # fmt: skip
-        self._links = Links(wiring, self._accounts, lambda link: self._task(link.run(), self._link_tasks, link.name))
-        self._feeds: dict[tuple[str, Subscription], tuple[Feed, Link]] = {}
-        self._waiting: dict[Feed, asyncio.Future[None]] = {}
-        self._refusals: dict[Feed, Refusal] = {}
+        self._links = Links(wiring, named, lambda link: self._task(link.run(), self._link_tasks, link.name))
+        self._wanted = Wanted(self._links, self._statements, self._fanout.parsed, self._fanout.forget)
+        self._feeds = self._wanted.feeds
         self._link_tasks: set[asyncio.Task[None]] = set()
         self._pump_tasks: set[asyncio.Task[None]] = set()
-        self._simulator: Any = None
-        self._simulated: Venue | None = None
+        self._lane: Lane | None = None
+        self._lane_bytes = lane_bytes
         self._pending: deque[AnyRecord] = deque()
         self._failure: BaseException | None = None
         self._open = False
         self._ended = asyncio.Event()
+        self._closing = asyncio.Lock()
         self.lost = 0
 
     # -- lifetime
 
     async def __aenter__(self) -> Self:
+        if self._open or self._ended.is_set():
+            raise RuntimeError("a Stream is opened once; make another")
         try:
-            if self._venue == venues.SIM:
-                await self._simulate()
+            await self._places.open()
             await self._fanout.open()
         except BaseException:
             await self.close()
@@ -164,21 +153,34 @@ class Stream:
         """
         Stop reading, let the sinks write what waits for at most `drain` seconds, and leave nothing behind.
 
-        `lost` then tells how many records the sinks did not get.
+        Cancelled meanwhile, it skips the courtesies, but not the rest. `lost` then tells how many records the sinks
+        did not get.
         """
-        await _cancelled(self._link_tasks)
-        if self._open and not self._ended.is_set():
-            self._say("ended", None)
-        self._open = False
+        await finished(self._close(drain), self._hurry)
+
+    async def _close(self, drain: float) -> None:
+        async with self._closing:
+            await _cancelled(self._link_tasks)
+            if self._open and not self._ended.is_set():
+                self._say("ended", None)
+            self._open = False
+            self._end()
+            try:
+                self.lost = await self._fanout.drain(list(self._pump_tasks), drain)
+            finally:
+                await _cancelled(self._pump_tasks)
+                await self._places.close()
+
+    def _end(self) -> None:
+        """Wake all who wait for something that will not come."""
         self._ended.set()
-        self.lost += await self._fanout.drain(list(self._pump_tasks), drain)
-        await _cancelled(self._pump_tasks)
-        for waiter in self._waiting.values():
-            waiter.cancel()
-        self._waiting.clear()
-        if self._simulator is not None:
-            simulator, self._simulator = self._simulator, None
-            await simulator.__aexit__(None, None, None)
+        self._wanted.abandon()
+        if self._lane is not None:
+            self._lane.ready.set()
+
+    def _hurry(self) -> None:
+        for task in (*self._link_tasks, *self._pump_tasks):
+            task.cancel()
 
     async def wait(self) -> None:
         """
@@ -188,7 +190,7 @@ class Stream:
             RefusedError: a venue refused us before it ever let us in.
             SinkError: a sink failed; ReaderGoneError where its reader left.
         """
-        waits = [asyncio.ensure_future(work) for work in (_happened(self._ended), self._fanout.done())]
+        waits = [asyncio.ensure_future(work) for work in (self._ended.wait(), self._fanout.done())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -217,31 +219,19 @@ class Stream:
             SubscriptionRefusedError: the exchange does not serve it; others of the same call live on.
             TimeoutError: no answer within `timeout` seconds; what was not acknowledged is no longer wanted.
         """
-        place = await self._resolve(venue)
-        subs = self._read(channel, items, account)
-        waiters: dict[Feed, asyncio.Future[None]] = {}
-        for sub in subs:
-            feed = self._feed(place, sub)
-            if feed.state == "refused" or feed in self._waiting:
-                waiters[feed] = self._waiting.setdefault(feed, asyncio.get_running_loop().create_future())
-        try:
-            async with asyncio.timeout(timeout):
-                if waiters:
-                    await asyncio.wait(waiters.values())
-        except BaseException:
-            for feed in waiters:
-                if feed in self._waiting:
-                    self._remove(place, feed)
-            raise
-        for feed, waiter in waiters.items():
-            if waiter.cancelled():
-                continue
-            waiter.result()
-            if feed in self._refusals:
-                refusal = self._refusals.pop(feed)
-                self._remove(place, feed)
-                raise SubscriptionRefusedError(_refused(feed, refusal), refusal.code)
-        return [feed.sub for feed in waiters] or subs
+        self._must_be_open()
+        place = await self._places.reach(venue)
+        subs = [self._links.assign(place, sub) for sub in _read(channel, items, account)]
+        self._must_be_open()
+        async with asyncio.timeout(timeout):
+            settled, refused = await self._wanted.ask(place, subs)
+        self._must_be_open()
+        if not settled:
+            raise RuntimeError(f"{channel} was unsubscribed from before the exchange answered")
+        if refused:
+            message = "; ".join(_refused(feed, refusal) for feed, refusal in refused.items())
+            raise SubscriptionRefusedError(message, next(iter(refused.values())).code)
+        return subs
 
     async def unsubscribe(
         self,
@@ -256,14 +246,16 @@ class Stream:
         Raises:
             ConfigError: there is no such subscription.
         """
-        place = await self._resolve(venue)
-        for sub in self._read(channel, items, account):
-            sub = self._of_account(place.dialect, place.name, sub)
+        self._must_be_open()
+        place = await self._places.reach(venue)
+        subs = [self._links.assign(place, sub) for sub in _read(channel, items, account)]
+        for sub in subs:
             if (place.name, sub) not in self._feeds:
                 raise ConfigError(f"{sub} is not subscribed to at {place.name}")
+        for sub in subs:
             feed, _ = self._feeds[place.name, sub]
             self._fanout.put([Delivery(feed, [feed.status("ended", self._wall_ns())])])
-            self._remove(place, feed)
+            self._wanted.remove(feed)
 
     def check(self, *subs: Subscription, venue: str | Venue | None = None) -> None:
         """
@@ -272,11 +264,9 @@ class Stream:
         Raises:
             ConfigError: as `subscribe` does.
         """
-        venue = self._venue if venue is None else venue
-        if isinstance(venue, str) and venue != venues.SIM:
-            venue = venues.find(venue)
+        place = self._places.model(venue)
         for sub in subs:
-            self._of_account(self._dialect if isinstance(venue, str) else venue.dialect, str(venue), sub)
+            self._links.assign(place, sub)
 
     def state(self) -> list[SubscriptionState]:
         """Return what has become of each subscription."""
@@ -302,89 +292,48 @@ class Stream:
         return self
 
     async def __anext__(self) -> AnyRecord:
-        lane = self._fanout.lanes[0]
+        lane = self._lane or self._reading()
         while not self._pending:
             if len(lane):
                 self._pending.extend(records(lane.take()))
-            elif self._failure is not None:
-                raise self._failure
-            elif self._ended.is_set():
-                raise StopAsyncIteration
-            else:
+            elif not self._ended.is_set():
                 await lane.ready.wait()
                 if not len(lane):
                     lane.ready.clear()
+            elif unsaid := lane.unsaid():
+                self._pending.extend(records(unsaid))
+            elif self._failure is not None:
+                raise self._failure
+            else:
+                raise StopAsyncIteration
         return self._pending.popleft()
+
+    def _reading(self) -> Lane:
+        """Return the lane of this iteration; beside sinks it begins here."""
+        if not self._fanout.parsed:
+            raise ConfigError("sinks that take raw text leave no records to iterate over")
+        if not self._ended.is_set():
+            self._must_be_open()
+        if self._fanout.pumps:
+            self._fanout.lanes.append(Lane(self._lane_bytes, wall_ns=self._wall_ns))
+        self._lane = self._fanout.lanes[-1]
+        return self._lane
 
     # -- inside
 
-    def _read(self, channel: str | Subscription, items: tuple[str, ...], account: str | None) -> list[Subscription]:
-        if isinstance(channel, Subscription):
-            return [channel]
-        return subscriptions(channel, items, account) if items else parse(channel, account)
-
-    async def _resolve(self, venue: str | Venue | None) -> Venue:
-        if venue is None:
-            venue = self._venue
-        if venue == venues.SIM:
-            return self._simulated or await self._simulate()
-        return venues.find(venue) if isinstance(venue, str) else venue
-
-    async def _simulate(self) -> Venue:
-        # Loaded by name: the simulator is a server, which nobody needs who has a real venue.
-        simulator = import_module("okstream.simulator")
-        self._simulator = await simulator.Simulator(dialect=self._dialect).__aenter__()
-        self._simulated = venues.simulated(self._dialect, self._simulator.url, self._simulator.rest_url)
-        return self._simulated
-
-    def _of_account(self, dialect: str, venue: str, sub: Subscription) -> Subscription:
-        """Return `sub` with the account it needs; none where it needs none."""
-        traits = load(dialect).traits(sub)
-        if not traits.login:
-            return Subscription(sub.channel, sub.inst, sub.args)
-        if venue == venues.SIM and not self._accounts:
-            account = import_module("okstream.simulator").TEST_ACCOUNT
-            self._accounts["sim"] = Credentials(account.key, account.secret, account.passphrase)
-        name = sub.account
-        if name is None:
-            if len(self._accounts) != 1:
-                given = f"say which of {', '.join(self._accounts)}" if self._accounts else "none is given"
-                raise ConfigError(f"{sub} needs an account; {given}")
-            (name,) = self._accounts
-        elif name not in self._accounts:
-            raise unknown("account", name, self._accounts)
-        return Subscription(sub.channel, sub.inst, sub.args, name)
-
-    def _feed(self, venue: Venue, sub: Subscription) -> Feed:
-        sub = self._of_account(venue.dialect, venue.name, sub)
-        known = self._feeds.get((venue.name, sub))
-        if known is not None:
-            return known[0]
+    def _must_be_open(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         if not self._open:
             raise RuntimeError("the stream is not open; use `async with Stream(...) as stream`")
-        feed = Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._fanout.parsed)
-        link = self._links.get(venue, feed.traits.path, sub.account)
-        self._feeds[venue.name, sub] = feed, link
-        self._waiting[feed] = asyncio.get_running_loop().create_future()
-        link.add(feed)
-        return feed
-
-    def _remove(self, venue: Venue, feed: Feed) -> None:
-        _, link = self._feeds.pop((venue.name, feed.sub))
-        link.remove(feed)
-        self._waiting.pop(feed, None)
-        self._fanout.forget(feed)
-
-    def _say(self, state: str, detail: Any) -> None:
-        name = self._venue if isinstance(self._venue, str) else self._venue.name
-        self._fanout.put([Delivery(None, [Status(name, None, None, None, None, self._wall_ns(), state, detail)])])
 
     def _settle(self, feed: Feed, refusal: Refusal | None) -> None:
-        waiter = self._waiting.pop(feed, None)
-        if refusal is not None:
-            self._refusals[feed] = refusal
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._wanted.settle(feed, refusal)
+
+    def _say(self, state: str, detail: Any) -> None:
+        self._fanout.put(
+            [Delivery(None, [Status(self._places.name, None, None, None, None, self._wall_ns(), state, detail)])]
+        )
 
     def _task(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"okstream {name}")
@@ -396,14 +345,22 @@ class Stream:
         self._pump_tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
-        if self._failure is None:
-            self._failure = error
-        self._ended.set()
-        for waiter in self._waiting.values():
-            if not waiter.done():
-                waiter.set_exception(error)
-        for lane in self._fanout.lanes:
-            lane.ready.set()
+        self._failure = self._failure or error
+        for link_task in self._link_tasks:
+            link_task.cancel()
+        self._end()
+
+
+def _read(channel: str | Subscription, items: tuple[str, ...], account: str | None) -> list[Subscription]:
+    if isinstance(channel, Subscription):
+        if items:
+            raise ConfigError(f"{channel} is a whole subscription; leave out {', '.join(items)}")
+        return [channel if channel.account else replace(channel, account=account)]
+    if not items:
+        return parse(channel, account)
+    if ":" in channel:
+        raise ConfigError(f"{channel!r} names its items already; leave out {', '.join(items)}")
+    return subscriptions(channel, items, account)
 
 
 def _refused(feed: Feed, refusal: Refusal) -> str:
@@ -418,7 +375,3 @@ async def _cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
         task.cancel()
     if tasks:
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _happened(event: asyncio.Event) -> None:
-    await event.wait()

@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "exits", "records", "channels", "version"},
     {"dialects", "venues", "book", "ledger", "freshness", "inflate"},
     {"planner", "feed", "session"},
-    {"link", "rest", "fanout", "sinks", "spool", "journal"},
+    {"dialling", "link", "rest", "fanout", "sinks", "spool", "journal"},
     {"links", "stream"},
     {"config", "accounts", "monitor"},
     {"daemon"},
@@ -103,9 +103,9 @@ def test_nothing_but_the_test_kit_imports_the_simulator():
     assert {name for name in LAYERED if "simulator" in own(name)} <= {"testing"}
 
 
-def test_link_alone_knows_websockets_as_a_client():
+def test_link_and_its_dialling_alone_know_websockets_as_a_client():
     """The simulator is a server; it may import the other half."""
-    assert {name for name in LAYERED if "websockets" in roots(name)} <= {"link"}
+    assert {name for name in LAYERED if "websockets" in roots(name)} <= {"link", "dialling"}
     for name in MODULES.keys() - set(LAYERED):
         assert not [whole for whole in imports(name) if whole.startswith("websockets") and "client" in whole]
 
