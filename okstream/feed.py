@@ -148,7 +148,8 @@ class Feed:
         if first and self.traits.cached:
             for record in records:
                 record.origin = "cached"
-        if self.state != "live" or self.gap is not None or self.traits.chained:
+        broken = self.traits.chained and (len(records) > 1 or self._skipped(records[0]))
+        if broken or self.state != "live" or self.gap is not None:
             return self._deliver(records, recv)
         self.last = records[-1]
         return [Delivery(self, (), records)]

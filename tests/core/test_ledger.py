@@ -149,6 +149,18 @@ def test_what_nobody_answers_is_halved_with_fresh_numbers_once_an_error_came():
     assert len({first[2], halves[0][2], halves[1][2]}) == 3
 
 
+def test_what_was_once_halved_is_healed_together():
+    one = wanting("a", "b", "c")
+    asked(one)
+    one.refused(no(number="1"), 0.0)
+    for _, keys in asked(one, 2.5):
+        for key in keys:
+            one.acknowledged("subscribe", key)
+    for key in ("a", "b", "c"):
+        assert one.heal(key, 3.0)
+    assert asked(one, 3.0) == [("unsubscribe", ["a", "b", "c"])]
+
+
 def test_a_late_acknowledgement_of_an_earlier_request_decides_nothing_in_a_later_one():
     one = wanting("a", "b", "c", "d")
     asked(one)

@@ -27,6 +27,7 @@ from exchange import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from okstream.dialects.signing import Credentials
 from okstream.errors import LinkError, LoginRefusedError
 from okstream.ledger import Budget
 from okstream.records import encode
@@ -155,6 +156,11 @@ class TestSecrets:
         call.hears(*([b'{"' + CREDENTIALS.secret.encode()] * 20))
         assert call.session.ending is not None
         assert not self.leaks(self.all_said(call, []))
+
+    def test_a_short_passphrase_is_hidden_and_the_rest_is_shown(self):
+        call = Call([TICKER], credentials=Credentials("key-key-key", "secret-secret", "q7"))
+        call.hears(error("60024", "Wrong passphrase q7 given"))
+        assert str(call.session.ending) == "login refused: Wrong passphrase *** given (60024)"
 
     def test_what_is_shown_of_a_message_has_a_limit(self):
         call = Call([TICKER])
