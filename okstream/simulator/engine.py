@@ -113,7 +113,8 @@ class Engine:
         for push in sub.first():
             self.deliver(sub, *push)
         steps = max(1, round(sub.interval / self.settings.step))
-        due = self.market.step_number + 1 + sub.phase % steps
+        after = self.market.step_number + 1
+        due = after + (sub.phase - after) % steps
         heapq.heappush(self._due, (due, sub.rank, next(self._order), sub))
         self._busy.set()
 
