@@ -32,6 +32,7 @@ class Channel:
 
 _PUBLIC, _BUSINESS, _PRIVATE = ("public",), ("business",), ("private",)
 _INST: tuple[str, ...] = ("instId",)
+_TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION", "EVENTS", "ANY")
 
 CHANNELS: dict[str, Channel] = {
     "tickers": Channel(_PUBLIC, _INST, v5_public.Tickers),
@@ -43,10 +44,10 @@ CHANNELS: dict[str, Channel] = {
     "books50-l2-tbt": Channel(_PUBLIC, _INST, v5_public.Books50Tbt, login=True, tier=4),
     "books-rpi": Channel(_PUBLIC, _INST, v5_public.BooksRpi),
     "trades-all": Channel(_BUSINESS, _INST, v5_public.TradesAll),
-    "orders": Channel(_PRIVATE, ("instType",), v5_account.Orders, login=True, limited=True),
+    "orders": Channel(_PRIVATE, ("instType",), v5_account.Orders, login=True, limited=True, types=_TYPES),
     "fills": Channel(_PRIVATE, (), v5_account.Fills, login=True, tier=4),
     "account": Channel(_PRIVATE, (), v5_account.AccountState, login=True, limited=True),
-    "positions": Channel(_PRIVATE, ("instType",), v5_account.PositionState, login=True, limited=True),
+    "positions": Channel(_PRIVATE, ("instType",), v5_account.PositionState, login=True, limited=True, types=_TYPES),
     "balance_and_position": Channel(_PRIVATE, (), v5_account.BalanceAndPosition, login=True, limited=True),
 }
 _CONTRACTS = ("SWAP", "FUTURES", "OPTION", "MARGIN")

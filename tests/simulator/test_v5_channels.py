@@ -13,7 +13,7 @@ TARGET = {"open-interest": "BTC-USDT-SWAP", "funding-rate": "BTC-USDT-SWAP"}
 def argument(name):
     channel = CHANNELS[name]
     values = {"instId": TARGET.get(name, "BTC-USDT"), "instType": "ANY", "instFamily": "BTC-USD", "algoId": "1"}
-    if channel.types:
+    if channel.types and "ANY" not in channel.types:
         values["instType"] = "SWAP"
     if name == "option-trades":
         return {"channel": name, "instType": "OPTION", "instFamily": "BTC-USD"}
