@@ -39,7 +39,7 @@ class Terms:
     Args:
         dialect: the wire generation.
         limits: what the venue allows.
-        budget: requests an hour; shared where the venue counts addresses, not connections.
+        budget: requests an hour of an address; where the venue counts connections, each session has its own.
         credentials: for the login, None where there is none.
         cap: the longest text that a frame may inflate to, in bytes.
         parsed: whether anybody wants records; False passes text on unparsed.
@@ -87,7 +87,8 @@ class Session:
         self._dialect = terms.dialect
         self._feeds = feeds
         self._clock_hint = clock_offset_ms or clock_hint_ms
-        self._ledger = Ledger(terms.limits.request_bytes, terms.limits.ack_within, terms.budget)
+        budget = terms.budget if terms.limits.requests_shared else Budget(terms.limits.requests)
+        self._ledger = Ledger(terms.limits.request_bytes, terms.limits.ack_within, budget)
         self._outbox: list[bytes] = []
         self._routes: dict[bytes, Feed] = {}
         self._left: dict[str, Feed] = {}
@@ -101,7 +102,7 @@ class Session:
             self._want(key, feed)
         if terms.credentials is None:
             self.ready = True
-        elif terms.budget.take(now, healing=True):
+        elif budget.take(now, healing=True):
             login = self._dialect.login(terms.credentials, wall_ms + clock_offset_ms)
             self._outbox.append(login)
             # The signature is as good as the secret for half a minute.

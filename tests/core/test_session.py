@@ -92,9 +92,10 @@ class TestLogin:
         assert call.session.counters["unknown"] == 1
 
     def test_a_spent_budget_allows_no_login(self):
-        budget = Budget(1)
-        Call([ORDERS], credentials=CREDENTIALS, budget=budget)
-        assert type(Call([ORDERS], credentials=CREDENTIALS, budget=budget).session.ending) is LinkError
+        budget, limits = Budget(1), replace(V3_LIMITS, requests=1)
+        Call([ORDERS], credentials=CREDENTIALS, budget=budget, limits=limits)
+        again = Call([ORDERS], credentials=CREDENTIALS, budget=budget, limits=limits)
+        assert type(again.session.ending) is LinkError
 
 
 class TestSecrets:
@@ -280,6 +281,15 @@ class TestRequests:
                 sent += len(call.sent())
         assert sent == 204  # 36 of 240 are kept for healing
         assert calls[0].session.deadline(0.0) > 0.0
+
+    def test_a_new_connection_has_a_budget_of_its_own_where_connections_are_counted(self):
+        limits, budget = replace(V5_LIMITS, requests=2), Budget(2)
+        for _ in range(3):
+            call = Call([TICKER], limits=limits, budget=budget)
+            assert len(call.sent()) == 1
+            call.hears(error("60014", "Requests too frequent", "1"))
+            call.now = 31.0
+            assert call.sent() == [], "what is left is for healing"
 
     def test_subscribe_and_unsubscribe_while_running(self):
         call = on_air(TICKER)
