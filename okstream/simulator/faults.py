@@ -83,6 +83,9 @@ class Fault:
                 float(given[key])
             except ValueError:
                 raise ConfigError(f"fault {name!r}: {key} must be a number, not {given[key]!r}") from None
+        for key in {"times", "n"} & given.keys():
+            if float(given[key]) < 1:
+                raise ConfigError(f"fault {name!r}: {key} must be at least 1, not {given[key]!r}")
         own = {**FAULTS[name][0], **{k: v for k, v in given.items() if k in FAULTS[name][0]}}
         common: dict[str, Any] = {k: v for k, v in given.items() if k in COMMON and k not in own}
         for key, kind in (("after", float), ("times", int), ("every", float)):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from okstream.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -76,3 +78,15 @@ class Settings:
 
     # The oracle.
     log_limit: int = 200_000
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ConfigError: a value with which no market can run.
+        """
+        if not self.step > 0:
+            raise ConfigError(f"step must be more than 0 seconds, not {self.step}")
+        if not self.rate >= 0 or not self.orders_per_second >= 0:
+            raise ConfigError("rate and orders_per_second must not be negative")
+        if self.checksum not in ("zero", "real"):
+            raise ConfigError(f'checksum must be "zero" or "real", not {self.checksum!r}')

@@ -43,3 +43,7 @@ async def test_bad_words_are_configuration_errors():
         await run(parsed("--dialect", "okx-v9"))
     with pytest.raises(ConfigError, match="no fault"):
         await run(parsed("--fault", "nonsense"))
+    with pytest.raises(ConfigError, match="step"):
+        await run(parsed("--step", "0"))
+    with pytest.raises(ConfigError, match="at least 1"):
+        await run(parsed("--fault", "drop:times=0"))
