@@ -181,6 +181,15 @@ class Feed:
                 statements.append(self.status(state, recv))
         return statements
 
+    def skipped(self, reason: str, recv: int) -> list[Statement]:
+        """
+        One message was lost and delivery goes on: the gap ends with the next record.
+
+        Where nothing comes until something happens it ends here, for nothing is missing from here on.
+        """
+        statements = self.interrupted(reason, recv)
+        return statements + self._resume(None, recv) if statements and not self.traits.first_push else statements
+
     def refused(self, code: str | None, message: str, recv: int) -> list[Statement]:
         """The exchange does not serve this subscription, or no longer."""
         statements = self.interrupted("refused", recv)

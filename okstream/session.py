@@ -247,7 +247,7 @@ class Session:
                 continue
             if feed.traits.incremental:
                 deliveries += self._heal(feed, "malformed", recv)
-            elif said := feed.interrupted("malformed", recv):
+            elif said := feed.skipped("malformed", recv):
                 deliveries.append(Delivery(feed, said))
         return deliveries
 

@@ -31,7 +31,7 @@ WANTED = {
     ],
 }  # fmt: skip
 
-# fault -> (how it is asked for, the reasons of gaps that it may cause, the longest gap in seconds)
+# fault -> (how it is asked for, the reasons of gaps that it may cause, the longest gap in seconds beyond a cadence)
 FAULTS = {
     "none": ([], set(), 0),
     "drop": (["drop:times=4,every=8"], {"disconnected"}, 5),
