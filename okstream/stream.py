@@ -34,6 +34,8 @@ from .version import VERSION
 DRAIN = 5.0
 """Seconds that sinks have at the end to write what waits."""
 
+_GRACE = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionState:
@@ -165,9 +167,12 @@ class Stream:
                 self._say("ended", None)
             self._open = False
             self._end()
+            # A write that outlasts the deadline is ended first: sinks are never closed while they write.
+            deadline = asyncio.get_running_loop().call_later(drain, self._hurry)
             try:
-                self.lost = await self._fanout.drain(list(self._pump_tasks), drain)
+                self.lost = await self._fanout.drain(list(self._pump_tasks), drain + _GRACE)
             finally:
+                deadline.cancel()
                 await _cancelled(self._pump_tasks)
                 await self._places.close()
 

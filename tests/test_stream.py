@@ -381,6 +381,29 @@ def test_what_was_lost_is_counted_once():
     assert first == second > 0
 
 
+def test_a_sink_that_outlasts_the_deadline_is_not_closed_while_it_writes():
+    class Slow(Sink):
+        async def write(self, batch: list[bytes]) -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                assert not self.closed
+                self.lines += batch
+
+    async def scenario(sim, streaming):
+        await streaming.subscribe(BTC)
+        await asyncio.sleep(2)
+        began = asyncio.get_running_loop().time()
+        await streaming.close(drain=7)
+        return asyncio.get_running_loop().time() - began, streaming.lost
+
+    sink = Slow()
+    took, lost = virtually(scenario, sinks=[sink])
+    assert took == pytest.approx(7, abs=0.5)
+    assert lost > 0
+    assert (bool(sink.lines), sink.closed) == (True, 1)
+
+
 # -- cancelled anywhere, on both loops, in real time
 
 
