@@ -93,9 +93,7 @@ def _memory(generation: str, messages: int) -> None:
     print(
         f"\nmemory of okstream json, {generation}, {messages} messages at {run.rate:,.0f}/s into `wc -l`; no line lost"
     )
-    print(
-        f"  MiB resident: idle {idle:.0f}, first {first:.0f}, middle {middle:.0f}, last {last:.0f}, most {max(busy):.0f}"
-    )
+    print(f"  MiB: idle {idle:.0f}, first {first:.0f}, middle {middle:.0f}, last {last:.0f}, most {max(busy):.0f}")
     print(f"  aim: under {_CEILING:.0f} and flat: {flat}, {verdict}")
 
 

@@ -17,9 +17,11 @@ from .sinks import Sink
 LANE_BYTES = 64 * 1024 * 1024
 """Default bound of a lane."""
 
-_BATCH = 4000
-_ENOUGH = 500
-"""Deliveries that are worth a write of their own, without waiting for more."""
+_BATCH = 1000
+_MANY = 64
+"""Deliveries that are made into lines at once: encoded while they are in the processor's caches, then freed."""
+_READY_BYTES = 1024 * 1024
+"""Lines that are kept ready for a sink; what goes beyond stays in the lane."""
 _TIMED = frozenset({Ticker, Trade, Book})
 
 
@@ -41,6 +43,7 @@ class Lane:
     def __init__(self, limit: int = LANE_BYTES, *, wall_ns: Callable[[], int]) -> None:
         self.dropped = 0
         self.ready = asyncio.Event()
+        self.on_many: Callable[[], None] | None = None
         self._limit = limit
         self._wall_ns = wall_ns
         self._queue: deque[Delivery] = deque()
@@ -70,6 +73,8 @@ class Lane:
         while self._weight > self._limit and self._queue:
             self._drop(self._queue.popleft())
         self.ready.set()
+        if self.on_many is not None and len(self._queue) >= _MANY:
+            self.on_many()
 
     def take(self, most: int = _BATCH) -> list[Delivery]:
         """Remove and return what waits, at most `most` deliveries of the queue, in order."""
@@ -183,16 +188,20 @@ class Pump:
         self.lane = lane
         self.done = asyncio.Event()
         self.written = 0
+        self.under_way = 0
         self._sink = sink
         self._statements = statements
         self._left = count
         self._finishing = asyncio.Event()
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        lane.on_many = self._prepare
 
     async def run(self) -> None:
         """Write what comes; returns after `finish`, raises SinkError as the sink does."""
         while not self._finishing.is_set():
             await self.lane.ready.wait()
-            if self._sink.linger and len(self.lane) < _ENOUGH and not self._finishing.is_set():
+            if self._sink.linger and not self._lines and not self._finishing.is_set():
                 await asyncio.sleep(self._sink.linger)
             await self._write(self.lane.take())
         while len(self.lane):
@@ -204,13 +213,28 @@ class Pump:
         self._finishing.set()
         self.lane.ready.set()
 
-    async def _write(self, deliveries: list[Delivery]) -> None:
+    def _prepare(self) -> None:
+        """Make lines of what waits; called by the lane, from within the socket's read."""
+        if self._bytes < _READY_BYTES:
+            self._encode(self.lane.take())
+            self.lane.ready.set()
+
+    def _encode(self, deliveries: list[Delivery]) -> None:
         if self._left is not None:
             deliveries = self._counted(deliveries)
-        data = sum(1 if self._sink.form == "raw" and d.text else len(d.records) for d in deliveries)
-        batch = lines(deliveries, self._sink.form, self._statements)
+        raw = self._sink.form == "raw"
+        self.under_way += sum(1 if raw and d.text else len(d.records) for d in deliveries)
+        made = lines(deliveries, self._sink.form, self._statements)
+        self._lines += made
+        self._bytes += sum(map(len, made))
+
+    async def _write(self, deliveries: list[Delivery]) -> None:
+        self._encode(deliveries)
+        batch, self._lines, self._bytes = self._lines, [], 0
         if batch:
+            data = self.under_way
             await self._sink.write(batch)
+            self.under_way -= data
             self.written += data
         if self._left == 0:
             self.done.set()
@@ -325,4 +349,6 @@ class Fanout:
             await sink.close()
         if not self.pumps:
             return self.dropped
-        return sum(pump.lane.dropped + pump.lane.waiting for pump in self.pumps if not pump.done.is_set())
+        return sum(
+            pump.lane.dropped + pump.lane.waiting + pump.under_way for pump in self.pumps if not pump.done.is_set()
+        )

@@ -15,7 +15,7 @@ This file asks and reads replies; okex_v3_rows.py reads the rows of data.
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -211,17 +211,22 @@ _PUBLIC_TABLE = re.compile(
 _INST = b'"instrument_id":"'
 
 
+@lru_cache(maxsize=64)
+def _public(table: bytes) -> bool:
+    return _PUBLIC_TABLE.fullmatch(table) is not None
+
+
 def route(text: bytes) -> bytes | None:
     if not text.startswith(b'{"table":"'):
         return None
-    table = text[10 : text.find(b'"', 10)]
+    end = text.find(b'"', 10, 50)
     start = text.find(_INST)
     # A message may hold rows of several instruments: only one name in the whole text settles it.
-    if start < 0 or text.find(_INST, start + 1) >= 0 or not _PUBLIC_TABLE.fullmatch(table):
+    if end < 0 or start < 0 or text.find(_INST, start + 1) >= 0 or not _public(text[10:end]):
         return None
     start += len(_INST)
     inst = text[start : text.find(b'"', start)]
-    return None if b"\\" in inst else table + b":" + inst
+    return None if b"\\" in inst else text[10:end] + b":" + inst
 
 
 def read(text: bytes) -> list[Message]:
@@ -249,13 +254,14 @@ def _textual(value: Any) -> bool:
                 return False
         return True
     if kind is list:
-        if {*map(type, value)} == {list}:
-            try:
-                "".join(chain.from_iterable(value))  # levels of a book
-                return True
-            except TypeError:
-                pass
-        return all(map(_textual, value))
+        try:
+            for row in value:
+                if type(row) is not list:
+                    return all(map(_textual, value))
+                "".join(row)  # levels of a book; raises TypeError unless all are text
+            return True
+        except TypeError:
+            return all(map(_textual, value))
     return kind is not int and kind is not float
 
 
