@@ -37,11 +37,15 @@ def run(loop: str, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
         assert descriptors() == before
         assert said == []
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-            runner.run(watched())
-        gc.collect()
+    gc.freeze()  # what earlier tests hold is not looked at again and again
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+                runner.run(watched())
+            gc.collect()
+    finally:
+        gc.unfreeze()
 
 
 def descriptors() -> dict[str, str]:
