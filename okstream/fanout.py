@@ -258,23 +258,28 @@ class Pump:
 
 @dataclass(slots=True)
 class Flow:
-    """What passed since the last look: data records, and the worst lag in ms from the exchange's clock to ours."""
+    """
+    What passed since the last look: data records, and the worst lag in ms from the exchange's clock to ours.
 
+    The lag is looked at only once somebody has asked (`timed`), for it costs something with each message.
+    """
+
+    timed: bool = False
     records: int = 0
     lag_ms: float | None = None
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Count `deliveries`."""
         for delivery in deliveries:
-            if not delivery.records:
-                self.records += delivery.text is not None
-                continue
-            self.records += len(delivery.records)
-            record = delivery.records[-1]
-            if type(record) in _TIMED and record.ts is not None and record.origin is None:
-                lag = record.recv / 1_000_000 - record.ts
-                if self.lag_ms is None or lag > self.lag_ms:
-                    self.lag_ms = lag
+            self.records += len(delivery.records) or delivery.text is not None
+            if self.timed and delivery.records:
+                self._time(delivery.records[-1])
+
+    def _time(self, record: DataRecord) -> None:
+        if type(record) in _TIMED and record.ts is not None and record.origin is None:
+            lag = record.recv / 1_000_000 - record.ts
+            if self.lag_ms is None or lag > self.lag_ms:
+                self.lag_ms = lag
 
 
 class Fanout:

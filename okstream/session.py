@@ -175,17 +175,17 @@ class Session:
         self._pinged = None
         try:
             text = inflate(data, self._terms.cap) if binary else data
-            if not self._terms.parsed:
-                token = self._dialect.route(text)
-                if token is not None and (feed := self._routes.get(token)) is not None:
-                    self._bad_in_a_row = 0
-                    return feed.pushed_raw(recv, text)
+            token = self._dialect.route(text)
+            if token is not None and (feed := self._routes.get(token)) is not None:
+                deliveries = self._known(feed, text, recv)
+                if deliveries is not None:
+                    return deliveries
             messages = self._dialect.read(text)
         except (InflateError, DecodeError) as error:
             return self._unreadable(error, self._feeds.values(), recv)
         if len(messages) == 1 and type(messages[0]) is Push:
             return self._push(messages[0], recv, text, len(text))
-        deliveries: list[Delivery] = []
+        deliveries = []
         for message in messages:
             if type(message) is Push:
                 # One line of raw text stands for all pushes of its frame.
@@ -205,19 +205,38 @@ class Session:
         if feed.state != "refused":
             self._ledger.want(key, self._dialect.size(feed.sub))
 
+    def _known(self, feed: Feed, text: bytes, recv: int) -> list[Delivery] | None:
+        """The short way, for a message whose feed is known by its route; None where it must be read with care."""
+        if not feed.parsed:
+            self._bad_in_a_row = 0
+            return feed.pushed_raw(recv, text)
+        try:
+            deliveries = feed.push(self._dialect.payload(text), recv)
+        except DecodeError:
+            return None
+        return self._pushed(feed, deliveries, recv, text, len(text))
+
     def _push(self, push: Push, recv: int, text: bytes | None, share: int) -> list[Delivery]:
         feed = self._feeds.get(push.key)
         if feed is None:
             self.counters["unrouted"] += 1
             return []
-        self._bad_in_a_row = 0
-        if not feed.parsed:
+        if text is not None and share == len(text):
             self._learn(feed, text)
+        if not feed.parsed:
+            self._bad_in_a_row = 0
             return feed.pushed_raw(recv, text) if text is not None else []
         try:
             deliveries = feed.push(push.payload, recv)
         except DecodeError as error:
+            self._bad_in_a_row = 0
             return self._unreadable(error, [feed], recv)
+        return self._pushed(feed, deliveries, recv, text, share)
+
+    def _pushed(
+        self, feed: Feed, deliveries: list[Delivery], recv: int, text: bytes | None, share: int
+    ) -> list[Delivery]:
+        self._bad_in_a_row = 0
         if not deliveries and feed.overdue:
             deliveries = self._heal(feed, "sequence", recv)
         if self._terms.raw and text is not None:
@@ -227,8 +246,8 @@ class Session:
             deliveries[-1].weight = RECORD_WEIGHT * share
         return deliveries
 
-    def _learn(self, feed: Feed, text: bytes | None) -> None:
-        token = self._dialect.route(text) if text is not None else None
+    def _learn(self, feed: Feed, text: bytes) -> None:
+        token = self._dialect.route(text)
         if token is not None and len(token) <= _TOKEN:
             if len(self._routes) > 8 * len(self._feeds):
                 self._routes.clear()

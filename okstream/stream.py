@@ -282,7 +282,7 @@ class Stream:
 
     def stats(self) -> Stats:
         """Return what passed since the last call."""
-        flow, self._fanout.flow = self._fanout.flow, Flow()
+        flow, self._fanout.flow = self._fanout.flow, Flow(timed=True)
         open_gaps = sum(feed.gap is not None for feed, _ in self._feeds.values())
         return Stats(flow.records, flow.lag_ms, self._links.live, len(self._links), open_gaps, self._fanout.dropped)
 

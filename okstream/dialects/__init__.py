@@ -172,9 +172,21 @@ class Dialect(Protocol):
 
     def route(self, text: bytes) -> bytes | None:
         """
-        Return a token that is equal for all data messages of one subscription, from a look at `text`.
+        Return a token from a look at a data message: equal tokens are of one subscription.
 
-        None where that takes a full `read`. It lets raw lanes pass messages on without parsing them.
+        None where that takes a full `read`. It lets raw lanes pass messages on without parsing them, and records be
+        made with less work.
+        """
+        ...
+
+    def payload(self, text: bytes) -> Any:
+        """
+        Return what `read` would put into the push of a message that has a token, without naming its subscription.
+
+        Whatever it does not look at, the decoder must: where that raises, the message is read again with care.
+
+        Raises:
+            DecodeError: it is no message.
         """
         ...
 

@@ -114,6 +114,10 @@ def route(text: bytes) -> bytes | None:
     return channel
 
 
+def payload(text: bytes) -> Any:
+    raise DecodeError(f"{NAME} gives no tokens")
+
+
 def read(text: bytes) -> list[Message]:
     try:
         message = exact.loads(text)

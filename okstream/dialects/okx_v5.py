@@ -185,6 +185,13 @@ def route(text: bytes) -> bytes | None:
     return text[:end] if end > 0 else None
 
 
+def payload(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        raise DecodeError(f"not a message of {NAME}: {error}") from None
+
+
 def read(text: bytes) -> list[Message]:
     if text == b"pong":
         return [Pong()]
