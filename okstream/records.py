@@ -9,7 +9,8 @@ UTC). Records are immutable by contract: several lanes share one.
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
-from typing import Any, ClassVar, cast
+from operator import attrgetter
+from typing import Any, ClassVar
 
 import orjson
 
@@ -365,13 +366,12 @@ TYPES: dict[str, type[AnyRecord]] = {
 _OPTIONAL = ("account", "origin")
 
 
-def _shown(kind: type[AnyRecord]) -> Callable[[Any], dict[str, Any]]:
-    """Compile what reads the fields of one type; as a dict it is written twice as fast as a slotted dataclass."""
-    display = ", ".join(f"{f.name!r}: record.{f.name}" for f in fields(kind))
-    return cast(Callable[[Any], dict[str, Any]], eval(f"lambda record: {{{display}}}"))
+def _fields(kind: type[AnyRecord]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]], tuple[str, ...]]:
+    names = tuple(f.name for f in fields(kind))
+    return names, attrgetter(*names), tuple(name for name in names if name in _OPTIONAL)
 
 
-_SHOWN = {kind: (_shown(kind), tuple(f.name for f in fields(kind) if f.name in _OPTIONAL)) for kind in TYPES.values()}
+_FIELDS = {kind: _fields(kind) for kind in TYPES.values()}
 
 
 def encode(record: AnyRecord) -> bytes:
@@ -380,8 +380,8 @@ def encode(record: AnyRecord) -> bytes:
 
     `origin` and `account` are left out where they are None.
     """
-    show, optional = _SHOWN[type(record)]
-    shown = show(record)
+    names, values, optional = _FIELDS[type(record)]
+    shown = dict(zip(names, values(record), strict=True))
     for name in optional:
         if shown[name] is None:
             del shown[name]
