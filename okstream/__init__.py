@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         SinkError,
         SubscriptionRefusedError,
     )
-    from .records import encode, identity
+    from .identities import identity
+    from .records import encode
     from .stream import Stats, Stream, SubscriptionState
     from .venues import Venue
     from .venues import find as find_venue
@@ -39,7 +40,7 @@ _HOMES = {
     "Venue": "venues",
     "encode": "records",
     "find_venue": "venues",
-    "identity": "records",
+    "identity": "identities",
     "records": "",
 }
 

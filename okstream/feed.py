@@ -15,7 +15,8 @@ from typing import Any
 
 from .channels import Subscription
 from .dialects import Decoder, Dialect, Traits
-from .records import AnyRecord, Book, DataRecord, Fill, Gap, Order, Statement, Status, Trade, content
+from .identities import content
+from .records import AnyRecord, Book, DataRecord, Fill, Gap, Order, Statement, Status, Trade
 
 _IDS = 256
 _STATEMENT_WEIGHT = 600

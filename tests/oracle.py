@@ -13,7 +13,8 @@ import orjson
 
 from okstream.dialects import Dialect, Push
 from okstream.feed import Feed
-from okstream.records import AnyRecord, Gap, Status, content
+from okstream.identities import content
+from okstream.records import AnyRecord, Gap, Status
 
 CADENCE = {
     "funding": 60.0,

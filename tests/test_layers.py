@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
     {"errors", "exits", "records", "channels", "version"},
-    {"dialects", "venues", "book", "ledger", "freshness", "inflate"},
+    {"dialects", "identities", "venues", "book", "ledger", "freshness", "inflate"},
     {"planner", "feed", "session"},
     {"dialling", "link", "rest", "fanout", "sinks", "spool", "journal"},
     {"links", "stream"},

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okstream import records
-from okstream.records import GAP_REASONS, SCHEMA, TYPES, Gap, Native, Record, Status, UserRecord, encode, identity
+from okstream.identities import identity
+from okstream.records import GAP_REASONS, SCHEMA, TYPES, Gap, Native, Record, Status, UserRecord, encode
 
 PAGE = (Path(__file__).parents[1] / "docs" / "records.md").read_text(encoding="utf-8")
 STATEMENTS = {"gap", "status"}
