@@ -578,8 +578,8 @@ def unseen(caplog: pytest.LogCaptureFixture, texts: list[str]) -> None:
 
 
 @both
-def test_certificates_are_verified_always(loop, tmp_path):
-    theirs, trusting = certificate(tmp_path)
+def test_certificates_are_verified_always(loop):
+    theirs, trusting = certificate()
 
     async def scenario():
         async def script(server):
@@ -633,8 +633,8 @@ def test_a_bad_proxy_is_a_mistake_that_does_not_show_its_password(proxy):
 
 
 @both
-def test_the_proxy_is_used_when_given_and_the_environment_never(loop, monkeypatch, tmp_path):
-    theirs, trusting = certificate(tmp_path)
+def test_the_proxy_is_used_when_given_and_the_environment_never(loop, monkeypatch):
+    theirs, trusting = certificate()
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY", "SOCKS_PROXY"):
         for spelled in (name, name.lower()):
             monkeypatch.setitem(os.environ, spelled, "http://127.0.0.1:9")
