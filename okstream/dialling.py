@@ -87,6 +87,8 @@ def describe(error: Exception) -> str:
         return f"no WebSocket handshake: {error}"
     if isinstance(error, TimeoutError):
         return f"no answer within {OPEN_TIMEOUT:.0f} s"
+    if isinstance(error, OSError):
+        return f"cannot reach the exchange: {error.strerror or error}"
     return str(error) or type(error).__name__
 
 

@@ -245,29 +245,30 @@ class Link:
             while not self.feeds:
                 self.wake.clear()
                 await self.wake.wait()
-            at_least = 0.0
             try:
                 await self._once()
             except (OSError, WebSocketException, LinkError, RefusedError) as error:
                 self.counters.failures += 1
-                at_least = self._failed(error)
-            delay = max(self._backoff.next(), at_least)
-            log.info("%s: next attempt in %.1f s", self.name, delay)
+                delay = self._failed(error)
+            else:
+                delay = self._backoff.next()
             await asyncio.sleep(delay)
 
     def _failed(self, error: Exception) -> float:
-        """Say why the connection failed; return how long to wait at least; raise if there is no point in it."""
+        """Say why the connection failed; return the seconds until the next; raise if there is no point in it."""
         refused = refusal(error)
         if refused is not None:
             if not self._succeeded:
                 raise refused from None
-            log.error("%s: %s; trying again every %.0f s", self.name, refused, SLOW_RETRY)
+            delay = max(self._backoff.next(), SLOW_RETRY * self._chance.uniform(0.8, 1.2))
+            log.error("%s: %s; next attempt in %.0f s", self.name, refused, delay)
             self._say("refused", {"code": refused.code, "message": str(refused)})
-            return SLOW_RETRY * self._chance.uniform(0.8, 1.2)
-        log.warning("%s: %s", self.name, describe(error))
-        self._say("disconnected", describe(error))
+            return delay
         asked = header(error.response, "Retry-After") if isinstance(error, InvalidStatus) else ""
-        return retry_after(asked, self.wall_ns() // 1_000_000)
+        delay = max(self._backoff.next(), retry_after(asked, self.wall_ns() // 1_000_000))
+        log.warning("%s: %s; next attempt in %.1f s", self.name, describe(error), delay)
+        self._say("disconnected", describe(error))
+        return delay
 
     async def _once(self) -> None:
         """One connection, from the first packet to the last."""
