@@ -93,7 +93,8 @@ def subscriptions(channel: str, items: Iterable[str], account: str | None = None
     args: dict[str, str] = {}
     for item in items:
         if not item or item != item.strip():
-            raise ConfigError(f"{item!r} is empty or has a space around it; write {channel}:BTC-USDT,ETH-USDT")
+            wrong = "an item is empty" if not item.strip() else f"{item!r} has a space around it"
+            raise ConfigError(f"{channel}: {wrong}; write {channel}:BTC-USDT,ETH-USDT")
         key, equals, value = item.partition("=")
         if "*" in item and not equals:
             raise ConfigError(f"{item!r}: patterns are not supported yet; name each instrument")
@@ -117,3 +118,15 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     close = get_close_matches(name, names, n=1, cutoff=0.55)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return ConfigError(f"there is no {kind} {name!r}.{meant} There are: {', '.join(names)}")
+
+
+def no_channel(dialect: str, name: str, known: Iterable[str], natives: Iterable[str] = ()) -> ConfigError:
+    """
+    Return the error for a channel that `dialect` does not have: what was probably meant, and what it has.
+
+    `natives` are the exchange's own names, which are too many to list but may have been meant.
+    """
+    ours = sorted(name for name in known if not name.startswith("candle-"))
+    close = get_close_matches(name, [*ours, *natives], n=1, cutoff=0.55)
+    meant = f" Did you mean {close[0]!r}?" if close else " Write channel:instrument, for example ticker:BTC-USDT."
+    return ConfigError(f"{dialect} has no channel {name!r}.{meant} It has: {', '.join(ours)}, candle-1m ...")

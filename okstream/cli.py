@@ -98,7 +98,7 @@ def _add_stream(verbs: Any) -> None:
     verb.add_argument("subscriptions", nargs="+", metavar="subscription")
     verb.add_argument("--venue", default="okx", help="which market (default: okx; see `okstream list venues`)")
     verb.add_argument("--url", help="another place to reach the venue at: wss://host or ws://host:port")
-    verb.add_argument("--dialect", default="okx-v5", help="for --venue sim: okx-v5 (default), okex-v3 or okex-v1")
+    verb.add_argument("--dialect", help="for --venue sim: okx-v5 (default), okex-v3 or okex-v1")
     verb.add_argument("--format", choices=("json", "raw"), default="json", help="records, or the exchange's own text")
     verb.add_argument("--count", type=_positive_int, metavar="N", help="end after N data records")
     verb.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after so long")
@@ -111,7 +111,7 @@ def _add_stream(verbs: Any) -> None:
     )
     verb.add_argument("--proxy", metavar="URL", help="http:// or socks5:// proxy; the environment is not looked at")
     verb.add_argument("--stats", type=_seconds, metavar="SECONDS", help="a line about the flow on stderr, this often")
-    verb.add_argument("-v", "--verbose", action="count", default=0, help="say more on stderr")
+    verb.add_argument("-v", "--verbose", action="count", default=0, help="say more on stderr; twice for more still")
     verb.add_argument("-q", "--quiet", action="store_true", help="say only errors")
     verb.set_defaults(run=_stream)
 
@@ -120,7 +120,7 @@ def _add_run(verbs: Any) -> None:
     verb = verbs.add_parser("run", help="the same as a daemon, from a configuration file", allow_abbrev=False)
     verb.add_argument("--config", required=True, metavar="FILE", help="see config.example.toml")
     verb.add_argument("--check", action="store_true", help="validate, print the plan, do not connect")
-    verb.add_argument("-v", "--verbose", action="count", default=0, help="say more on stderr")
+    verb.add_argument("-v", "--verbose", action="count", default=0, help="say more on stderr; twice for more still")
     verb.add_argument("-q", "--quiet", action="store_true", help="say only errors")
     verb.set_defaults(run=_run)
 
@@ -141,21 +141,19 @@ def _add_simulate(verbs: Any) -> None:
 
 
 def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
     if not 0 < number < 1e9:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return number
-
-
-_positive_int.__name__ = "whole number above 0"
-_seconds.__name__ = "number of seconds"
 
 
 def _stream(arguments: argparse.Namespace) -> int:

@@ -48,6 +48,7 @@ class Source(_Section):
     venue: str
     subscriptions: Annotated[list[str], Field(min_length=1)]
     url: str | None = None
+    name: str | None = None
     account: str | None = None
 
     def read(self) -> list[Subscription]:

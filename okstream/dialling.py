@@ -10,6 +10,8 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.http11 import Response
 
 from .errors import RefusedError
+from .feed import Delivery
+from .records import Gap
 
 OPEN_TIMEOUT = 10.0
 """Seconds from the first packet to the end of the handshake."""
@@ -74,7 +76,8 @@ def refusal(error: Exception) -> RefusedError | None:
         return error
     if isinstance(error, InvalidStatus) and error.response.status_code in _REFUSING:
         status = error.response.status_code
-        return RefusedError(f"the handshake was answered with HTTP {status}", str(status))
+        hint = "; is this an address of that venue?" if status == 404 else ""
+        return RefusedError(f"the handshake was answered with HTTP {status}{hint}", str(status))
     if isinstance(error, ssl.SSLCertVerificationError):
         return RefusedError(f"the certificate does not prove who answers: {error.verify_message}")
     return None
@@ -102,3 +105,16 @@ def ending(connection: ClientConnection) -> str:
 def header(response: Response | None, name: str) -> str:
     """Return the first value of a header, empty where there is none."""
     return next(iter(response.headers.get_all(name)), "") if response is not None else ""
+
+
+def gap_lines(deliveries: list[Delivery]) -> list[str]:
+    """Return a line for people for each reason that gaps were opened for, however many they are."""
+    opened: dict[str, list[str]] = {}
+    for delivery in deliveries:
+        for said in delivery.statements:
+            if isinstance(said, Gap) and said.state == "open":
+                opened.setdefault(said.reason, []).append(str(delivery.feed.sub) if delivery.feed else "")
+    return [
+        f"something may be missing ({reason}) in {subs[0]}" + (f" and {len(subs) - 1} more" if len(subs) > 1 else "")
+        for reason, subs in opened.items()
+    ]

@@ -63,6 +63,7 @@ class Venue:
         rest: base URL of its REST interface, None where there is none to ask.
         deflate: whether to offer permessage-deflate; it saves bandwidth and costs processor time.
         note: what it is, for people.
+        closed: whether its own servers are switched off, so that `at` must tell another place.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Venue:
     rest: str | None = None
     deflate: bool = False
     note: str = ""
+    closed: bool = False
 
     def at(self, url: str) -> "Venue":
         """
@@ -101,7 +103,7 @@ class Venue:
             paths = {kind: prefix + p + query for kind, p in self.paths.items()}
         else:
             paths = dict.fromkeys(self.paths, path + query)
-        return replace(self, url=base, paths=MappingProxyType(paths), rest=None)
+        return replace(self, url=base, paths=MappingProxyType(paths), rest=None, closed=False)
 
     def link_url(self, kind: str) -> str:
         """Return the whole URL of the connections of one kind."""
@@ -125,20 +127,20 @@ VENUES: Mapping[str, Venue] = MappingProxyType(
             _v5("okx-tr", "ws.okx.com", "tr.okx.com", "OKX, accounts of Türkiye"),
             Venue(
                 "okex-v3", "okex-v3", "wss://real.okex.com:8443", MappingProxyType({"main": "/ws/v3"}), V3_LIMITS,
-                note="OKEx 2018-2022, switched off: needs --url",
+                note="OKEx 2018-2022, switched off: needs --url", closed=True,
             ),
             Venue(
                 "okcoin-v3", "okex-v3", "wss://real.okcoin.com:8443", MappingProxyType({"main": "/ws/v3"}), V3_LIMITS,
-                note="OKCoin 2019-2022, switched off: needs --url",
+                note="OKCoin 2019-2022, switched off: needs --url", closed=True,
             ),
             Venue(
                 "okex-v1", "okex-v1", "wss://real.okex.com:10440", MappingProxyType({"main": "/ws/v1"}), V1_LIMITS,
-                note="OKEx 2017-2019, switched off: needs --url",
+                note="OKEx 2017-2019, switched off: needs --url", closed=True,
             ),
             Venue(
                 "okcoin-v1", "okex-v1", "wss://real.okcoin.com:10440",
                 MappingProxyType({"main": "/websocket/okcoinapi"}), V1_LIMITS,
-                note="OKCoin 2014-2018, switched off: needs --url",
+                note="OKCoin 2014-2018, switched off: needs --url", closed=True,
             ),
         )
     }

@@ -147,7 +147,7 @@ def test_lists_show_every_venue_and_channel():
     ("arguments", "complaint"),
     [
         (["stream", "--venue", "okk", "ticker:BTC-USDT"], "there is no venue 'okk'. Did you mean 'okx'?"),
-        (["stream", "tickr:BTC-USDT"], "there is no channel 'tickr'. Did you mean 'ticker'?"),
+        (["stream", "tickr:BTC-USDT"], "okx-v5 has no channel 'tickr'. Did you mean 'ticker'?"),
         (["stream", "tickers:BTC-USDT"], "channel 'tickers' is called 'ticker' here"),
         (["stream", "ticker"], "ticker wants an instrument: ticker:BTC-USDT"),
         (["stream", "ticker:BTC-*"], "patterns are not supported yet"),
@@ -322,7 +322,7 @@ def test_a_refused_login_is_one_clear_line_and_exit_code_3(exchange, tmp_path, w
     source = account(tmp_path, **{**GOOD, wrong: MARKERS[wrong]})
     done = okstream("stream", "--url", exchange, "--account", source, "orders")
     assert done.returncode == 3
-    assert re.fullmatch(rf"okstream: login refused: .+ \(({code})\)\n", done.stderr)
+    assert re.fullmatch(rf"okstream: okx private main: login refused: .+ \(({code})\)\n", done.stderr)
     assert not any(value in done.stdout + done.stderr for value in GOOD.values())
 
 
@@ -372,5 +372,65 @@ def test_check_prints_the_plan_and_connects_to_nothing(tmp_path):
     assert done.stdout.splitlines() == [
         "link: ws://127.0.0.1:1/ws/v5/public: 2 subscriptions, 1 request",
         "link: ws://127.0.0.1:1/ws/v5/business: 1 subscription, 1 request",
+        "output: stdout, json",
         "memory: 160 MiB of buffers at most",
     ]
+
+
+def test_a_file_whose_last_line_is_torn_is_gone_on_with_on_a_new_line(tmp_path):
+    config, output = tmp_path / "config.toml", tmp_path / "records.jsonl"
+    output.write_text('{"type":"tra')
+    config.write_text(
+        f'[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:NONE"]\n[output]\ntype = "file"\npath = "{output}"\n'
+    )
+    assert okstream("run", "--config", str(config)).returncode == 3
+    torn, first, *_ = output.read_text().splitlines()
+    assert torn == '{"type":"tra'
+    assert json.loads(first)["state"] == "started"
+
+
+def test_a_named_pipe_that_nobody_reads_is_an_output_error(tmp_path):
+    config, output = tmp_path / "config.toml", tmp_path / "pipe"
+    os.mkfifo(output)
+    config.write_text(
+        f'[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:X"]\n[output]\ntype = "file"\npath = "{output}"\n'
+    )
+    done = okstream("run", "--config", str(config))
+    assert (done.returncode, done.stderr) == (5, f"okstream: {output}: No such device or address\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["stream", "--venue", "okex-v3", "ticker:BTC-USDT"], "okex-v3 was switched off; say with --url where"),
+        (["stream", "--dialect", "okex-v3", "ticker:BTC-USDT"], "--dialect is for --venue sim; okx speaks its own"),
+        (
+            ["stream", *SIM[1:], "--url", "ws://127.0.0.1:1", "ticker:X"],
+            "reach one elsewhere with --venue okx and --url",
+        ),
+        (["simulate", "--port", "99999"], "a port is a number from 0 to 65535"),
+        (["stream", "--duration", "-1", "ticker:BTC-USDT"], "'-1' is not a number of seconds above 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_dialled(arguments, complaint):
+    done = okstream(*arguments)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+
+
+def test_a_port_that_is_taken_is_said(exchange):
+    port = exchange.rpartition(":")[2]
+    done = okstream("simulate", "--port", port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"okstream: 127\.0\.0\.1:{port}: .*address already in use.*\n", done.stderr)
+
+
+def test_two_places_of_one_name_are_found_by_check(tmp_path):
+    config = tmp_path / "config.toml"
+    one = '[[source]]\nvenue = "okx"\nurl = "ws://127.0.0.1:{}"\nsubscriptions = ["ticker:BTC-USDT"]\n'
+    config.write_text(one.format(1) + one.format(2))
+    done = okstream("run", "--config", str(config), "--check")
+    assert done.returncode == 2
+    assert "two sources are called 'okx'" in done.stderr
+    config.write_text(one.format(1) + one.format(2) + 'name = "okx-2"\n')
+    assert okstream("run", "--config", str(config), "--check").returncode == 0

@@ -27,6 +27,7 @@ def test_the_example_is_valid_as_it_stands():
 def test_the_example_is_valid_with_every_default_written_out(tmp_path):
     text = re.sub(r"^# (?=\[|\w+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     settings = load(tmp_path, text.replace('venue = "sim"', 'venue = "okx"'))
+    assert settings.source[0].name == "okx-2"
     assert settings.account["main"].file == "/etc/okstream/main.toml"
 
 
@@ -50,7 +51,10 @@ def test_the_example_shows_every_option_with_its_default():
         ("lane_mb = 3\n" + MINIMAL, "lane_mb: there is no such option; did you mean 'lane_mib'?"),
         ("lane_mib = 0\n" + MINIMAL, "lane_mib: "),
         (MINIMAL.replace("okx", "okk"), "source[0]: there is no venue 'okk'. Did you mean 'okx'?"),
-        (MINIMAL.replace("ticker:BTC-USDT", "ticker:"), "source[0]: '' is empty or has a space"),
+        (
+            MINIMAL.replace("ticker:BTC-USDT", "ticker:"),
+            "source[0]: ticker: an item is empty; write ticker:BTC-USDT,ETH-USDT",
+        ),
         (MINIMAL + 'account = "main"', "source[0].account: there is no [account.main]"),
         (MINIMAL + '[output]\ntype = "file"', "output.path is missing"),
         (MINIMAL + '[output]\ntype = "kafka"', "output.type: "),

@@ -148,7 +148,12 @@ class Dialect(Protocol):
         ...
 
     def login(self, credentials: Credentials, wall_ms: int) -> bytes:
-        """Return the login request, signed for the exchange's clock `wall_ms` (ms since the epoch)."""
+        """
+        Return the login request, signed for the exchange's clock `wall_ms` (ms since the epoch).
+
+        Raises:
+            ConfigError: the credentials lack something.
+        """
         ...
 
     def request(self, op: Op, subs: Sequence[Subscription], request: str) -> bytes:

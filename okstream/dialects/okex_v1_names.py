@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..channels import Subscription, unknown
+from ..channels import Subscription, no_channel
 from ..errors import ConfigError
 
 _BARS = {
@@ -73,8 +73,7 @@ def name(sub: Subscription) -> str:
     """
     if sub.channel not in CHANNELS:
         if not _OWN.fullmatch(sub.channel):
-            known = [ours for ours in CHANNELS if not ours.startswith("candle-")]
-            error = unknown("channel", sub.channel, [*known, "candle-1m", "candle-1H", "candle-1D"])
+            error = no_channel("okex-v1", sub.channel, CHANNELS)
             raise ConfigError(f"{error}. Any other goes by the exchange's name, which begins with ok_")
         if sub.inst is not None or sub.args:
             raise ConfigError(f"{sub.channel} says all in its name; write it without {str(sub).partition(':')[2]}")

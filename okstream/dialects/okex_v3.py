@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from ..channels import Subscription, unknown
+from ..channels import Subscription, no_channel
 from ..errors import ConfigError, DecodeError
 from . import Ack, Decoder, LoginReply, Message, Op, Other, Pong, Push, Refusal, Traits, exact, guard, okex_v3_rows
 from .signing import Credentials, hmac_sha256
@@ -116,7 +116,7 @@ def _split(sub: Subscription) -> tuple[str, str | None]:
     example = _EXAMPLES.get(sub.channel, f"{sub.channel}:BTC-USDT")
     if business not in offered:
         kinds = " or ".join(offered)
-        raise ConfigError(f"{sub} of {NAME} names nothing of {kinds}; write {example}")
+        raise ConfigError(f"{sub.channel} of {NAME} wants something of {kinds}; write {example}")
     if sub.channel == "index-price" or wanted == "instrument":
         value = sub.inst
         wanted = "an instrument"
@@ -151,8 +151,7 @@ def _own(sub: Subscription) -> tuple[str, str | None]:
     if name == "spot/margin_account":
         raise ConfigError("channel 'spot/margin_account' is written account:business=margin,BTC-USDT")
     if not _OWN.fullmatch(name):
-        known = [ours for ours in CHANNELS if not ours.startswith("candle-")]
-        raise unknown("channel", name, [*known, "candle-1m", "candle-1H", "candle-1D", *_NATIVE])
+        raise no_channel(NAME, name, CHANNELS, _NATIVE)
     values = [value for _, value in sub.args] + ([sub.inst] if sub.inst is not None else [])
     if len(values) > 1:
         raise ConfigError(f"{sub} has several filters, {NAME} takes one: {name}:{values[-1]}")
@@ -187,6 +186,8 @@ def decoder(sub: Subscription, venue: str) -> Decoder:
 
 
 def login(credentials: Credentials, wall_ms: int) -> bytes:
+    if not credentials.passphrase:
+        raise ConfigError(f"{NAME} wants a passphrase with the key and the secret")
     timestamp = f"{wall_ms // 1000}.{wall_ms % 1000:03d}"
     sign = hmac_sha256(credentials.secret, timestamp)
     return orjson.dumps({"op": "login", "args": [credentials.key, credentials.passphrase, timestamp, sign]})

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from ..channels import BARS, PUBLIC, USER, Subscription, unknown
+from ..channels import BARS, PUBLIC, USER, Subscription, no_channel
 from ..errors import ConfigError, DecodeError
 from . import (
     Ack,
@@ -105,9 +105,8 @@ def _no_channel(name: str) -> ConfigError:
     for ours, own in CHANNELS.items():
         if own == name:
             return ConfigError(f"channel {name!r} is called {ours!r} here, in every dialect")
-    known = [name for name in CHANNELS if not name.startswith("candle-")]
-    error = unknown("channel", name, [*known, "candle-1m", "candle-1H", "candle-1D", *_NATIVE])
-    return ConfigError(f"{error}. One that is newer than this okstream goes by its path: public/{name}")
+    error = no_channel(NAME, name, CHANNELS, _NATIVE)
+    return ConfigError(f"{error}. The exchange's own go by their names; a new one by its path: public/{name}")
 
 
 def _arg(sub: Subscription) -> dict[str, str]:
@@ -156,6 +155,8 @@ def decoder(sub: Subscription, venue: str) -> Decoder:
 
 
 def login(credentials: Credentials, wall_ms: int) -> bytes:
+    if not credentials.passphrase:
+        raise ConfigError(f"{NAME} wants a passphrase with the key and the secret")
     timestamp = str(wall_ms // 1000)
     arg = {
         "apiKey": credentials.key,

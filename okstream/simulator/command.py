@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 
+from okstream.errors import ConfigError
 from okstream.simulator.faults import FAULTS, Fault
 from okstream.simulator.server import DIALECTS, Simulator
 from okstream.simulator.settings import TEST_ACCOUNT, Settings
@@ -51,12 +53,18 @@ async def run(args: argparse.Namespace) -> int:
     Serve until SIGINT or SIGTERM, then return 0.
 
     Raises:
-        ConfigError: no such dialect or fault.
-        OSError: the port is taken.
+        ConfigError: no such dialect or fault, or nothing can listen on that host and port.
     """
+    if not 0 <= args.port < 65_536:
+        raise ConfigError(f"--port {args.port}: a port is a number from 0 to 65535")
     faults = [Fault.parse(text) for text in args.fault]
     simulator = Simulator(args.dialect, settings_from(args), args.host, args.port)
-    async with simulator:
+    try:
+        await simulator.__aenter__()
+    except OSError as error:
+        raise ConfigError(f"{args.host}:{args.port}: {error.strerror or error}") from None
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_exit(simulator)
         for fault in faults:
             simulator.inject(fault)
         lines = [f"{name} {url}" for name, url in simulator.urls.items()]

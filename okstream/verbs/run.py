@@ -1,6 +1,7 @@
 """`okstream run`: the same from a configuration file, until a signal ends it."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from okstream import config, venues
@@ -9,6 +10,7 @@ from okstream.daemon import configure_log, serve
 from okstream.dialects import load
 from okstream.errors import ConfigError
 from okstream.inflate import INFLATING
+from okstream.rest import shown
 from okstream.sinks.lines import File, Lines
 from okstream.stream import Stream
 from okstream.venues import Venue
@@ -17,19 +19,20 @@ _FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def check(arguments: argparse.Namespace) -> str:
-    """Validate the configuration and return the plan: links, requests, the memory bound. Raises ConfigError."""
+    """Validate the configuration and return the plan: links, requests, output, memory. Raises ConfigError."""
     settings = config.load(arguments.config)
-    stream = _stream(settings, [])
-    plan = _plan(settings, stream)
+    plan = _plan(settings, _stream(settings, []))
     text = ""
-    for (venue, path, account), subs in plan.items():
-        dialect = load(venue.dialect if isinstance(venue, Venue) else settings.dialect)
-        model = venue if isinstance(venue, Venue) else venues.VENUES["okx"]
-        size = sum(dialect.size(sub) for sub in subs)
-        requests = -(-size // model.limits.request_bytes) + (1 if account else 0)
-        where = venue.link_url(path) if isinstance(venue, Venue) else "in this process"
+    for (_, path, account), (venue, subs) in plan.items():
+        size = sum(load(venue.dialect).size(sub) for sub in subs)
+        requests = -(-size // venue.limits.request_bytes) + (1 if account else 0)
+        where = "in this process" if venue.name == venues.SIM else shown(venue.link_url(path))
         who = f" as {account}" if account else ""
         text += f"link: {where}{who}: {_many(len(subs), 'subscription')}, {_many(requests, 'request')}\n"
+    output = settings.output
+    if output.path is not None and not Path(output.path).absolute().parent.is_dir():
+        raise ConfigError(f"{arguments.config}: output.path: there is no folder {Path(output.path).absolute().parent}")
+    text += f"output: {output.path or 'stdout'}, {output.form}\n"
     bound = settings.lane_mib + INFLATING * settings.inflate_mib * len(plan)
     return f"{text}memory: {bound} MiB of buffers at most\n"
 
@@ -66,28 +69,44 @@ def _sink(settings: config.Settings) -> Lines:
 
 
 def _venue(source: config.Source) -> str | Venue:
-    if source.url is None:
-        return source.venue
     if source.venue == venues.SIM:
-        raise ConfigError("the venue sim runs in this process; a url makes no sense with it")
-    return venues.find(source.venue).at(source.url)
+        if source.url is not None or source.name is not None:
+            raise ConfigError("the venue sim runs in this process: neither url nor name makes sense with it")
+        return venues.SIM
+    venue = venues.find(source.venue)
+    if source.url is not None:
+        venue = venue.at(source.url)
+    return replace(venue, name=source.name or venue.name)
 
 
 def _wanted(settings: config.Settings) -> list[tuple[Subscription, str | Venue | None]]:
     return [(sub, _venue(source)) for source in settings.source for sub in source.read()]
 
 
-def _plan(settings: config.Settings, stream: Stream) -> dict[tuple[str | Venue, str, str | None], list[Subscription]]:
-    """Return which subscriptions ride on which link, once sure that all can be asked for."""
-    plan: dict[tuple[str | Venue, str, str | None], list[Subscription]] = {}
-    wanted = [(sub, _venue(source)) for source in settings.source for sub in source.read()]
-    for sub, venue in wanted:
-        stream.check(sub, venue=venue)
-        place = venue if isinstance(venue, Venue) or venue == venues.SIM else venues.find(venue)
-        traits = load(place.dialect if isinstance(place, Venue) else settings.dialect).traits(sub)
+_Plan = dict[tuple[str, str, str | None], tuple[Venue, list[Subscription]]]
+
+
+def _plan(settings: config.Settings, stream: Stream) -> _Plan:
+    """
+    Return which subscriptions ride on which link (venue, path, account).
+
+    Raises:
+        ConfigError: one cannot be asked for, or two are the same, or two venues have one name.
+    """
+    plan: _Plan = {}
+    known: dict[str, Venue] = {}
+    keys: dict[tuple[str, str | None, str], Subscription] = {}
+    for sub, place in _wanted(settings):
+        stream.check(sub, venue=place)
+        venue = place if isinstance(place, Venue) else venues.simulated(settings.dialect, "ws://127.0.0.1", "")
+        if known.setdefault(venue.name, venue) != venue:
+            raise ConfigError(f"two sources are called {venue.name!r} but are not the same place: give one a `name`")
+        traits = load(venue.dialect).traits(sub)
         account = (sub.account or next(iter(settings.account), None)) if traits.login else None
-        key = next((key for key in plan if key[0] is place and key[1:] == (traits.path, account)), None)
-        plan.setdefault(key or (place, traits.path, account), []).append(sub)
+        same = keys.setdefault((venue.name, account, traits.key), sub)
+        if same != sub:
+            raise ConfigError(f"{same} and {sub} are the same to {venue.name}")
+        plan.setdefault((venue.name, traits.path, account), (venue, []))[1].append(sub)
     return plan
 
 

@@ -20,6 +20,7 @@ from okstream.channels import Subscription, parse
 from okstream.dialects import _MODULES, Ack, Push, Refusal, Traits, load
 from okstream.dialects.signing import Credentials
 from okstream.errors import ConfigError, DecodeError
+from okstream.identities import identity
 
 FRAMES = Path(__file__).parents[1] / "frames"
 DIALECTS = {name: dialect for name in _MODULES if hasattr(dialect := load(name), "read")}
@@ -94,7 +95,7 @@ def check(record):
     order = [name for name in record.__dataclass_fields__ if name in back]
     assert list(back) == order
     assert "" not in {value for value in back.values() if isinstance(value, str)}
-    hash(records.identity(record))
+    hash(identity(record))
 
 
 @pytest.fixture(params=DIALECTS)
@@ -242,7 +243,7 @@ def only_as_promised(name, text):
             except DecodeError:
                 continue
             for record in found:
-                records.identity(record)
+                identity(record)
                 json.loads(records.encode(record))
 
 
