@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from .stream import DRAIN, Stream
 from .venues import Venue
 
 log = logging.getLogger("okstream")
+
+_PATIENCE = 0.5
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def serve(
@@ -48,13 +52,22 @@ async def serve(
                 if stats is not None:
                     ends.append(_report(streaming, stats))
                 code = await _first(ends)
-                await streaming.close(drain)
+                await _closed(streaming, drain)
         except ReaderGoneError:
             return OK
     if streaming.lost and code == OK:
         complain(f"{streaming.lost} records were lost: the output could not keep up")
         return LOST
     return code
+
+
+async def _closed(streaming: Stream, drain: float) -> None:
+    """Close; say why it takes long, if it does."""
+    closing = asyncio.ensure_future(streaming.close(drain))
+    finished, _ = await asyncio.wait([closing], timeout=_PATIENCE)
+    if not finished:
+        log.warning("waiting up to %.0f s for the output; a second signal ends at once", drain)
+    await closing
 
 
 async def _first(works: Iterable[Coroutine[Any, Any, int]]) -> int:
@@ -107,22 +120,24 @@ async def _report(streaming: Stream, period: float) -> int:
 @contextlib.contextmanager
 def stopping() -> Iterator[asyncio.Event]:
     """
-    Turn the first SIGINT or SIGTERM into an event, and the second into an end at once.
+    Turn the first SIGINT, SIGTERM or SIGHUP into an event, and a SIGINT after it into an end at once.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def asked() -> None:
-        if stop.is_set():
+    def asked(number: int) -> None:
+        # Supervisors may send SIGTERM twice; only the second Ctrl-C means "at once".
+        if stop.is_set() and number == signal.SIGINT:
             os._exit(INTERRUPTED)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked)
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
+    for number in heeded:
+        loop.add_signal_handler(number, asked, number)
     try:
         yield stop
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heeded:
             loop.remove_signal_handler(number)
 
 
@@ -130,7 +145,9 @@ def configure_log(verbose: int, quiet: bool, form: str) -> None:
     """Send the log to stderr: warnings, or more with each `verbose`, or errors only."""
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%dT%H:%M:%SZ"))
+    formatter = logging.Formatter(form, datefmt="%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
     root = logging.getLogger("okstream")
     root.handlers[:] = [handler]
     root.setLevel(level)
