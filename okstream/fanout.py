@@ -244,7 +244,9 @@ class Pump:
         kept: list[Delivery] = []
         for delivery in deliveries:
             if self._left == 0:
-                break
+                # What ends the stream is said all the same.
+                kept += [delivery] if delivery.feed is None else []
+                continue
             if self._sink.form == "raw":
                 self._left -= 1 if delivery.text is not None else 0
             elif len(delivery.records) > self._left:

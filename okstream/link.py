@@ -21,7 +21,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
 from .dialects import Refusal
-from .dialling import OPEN_TIMEOUT, WIRE_LOG, Backoff, Dial, Spacing, describe, ending, header, refusal
+from .dialling import OPEN_TIMEOUT, WIRE_LOG, Backoff, Dial, Spacing, describe, ending, gap_lines, header, refusal
 from .errors import LinkError, RefusedError
 from .feed import Delivery, Feed
 from .records import Status
@@ -202,6 +202,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._bug: Exception | None = None
         self._succeeded = False
+        self._lost_at: float | None = None
 
     def add(self, feed: Feed) -> None:
         """Subscribe to `feed`, now and after each reconnect."""
@@ -226,13 +227,21 @@ class Link:
         try:
             deliveries = session.receive(bytes(data), binary, self._loop.time(), recv)
             if deliveries:
-                self._deliver(deliveries)
+                self._hand_over(deliveries)
         except Exception as bug:  # the boundary between the socket's callback and us: nothing may pass it
             self._bug = bug
             self.wake.set()
             return
         if session.stirred:
             self.wake.set()
+
+    def _hand_over(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            if delivery.statements:
+                for line in gap_lines(deliveries):
+                    log.warning("%s: %s", self.name, line)
+                break
+        self._deliver(deliveries)
 
     async def run(self) -> None:
         """
@@ -256,10 +265,13 @@ class Link:
 
     def _failed(self, error: Exception) -> float:
         """Say why the connection failed; return the seconds until the next; raise if there is no point in it."""
+        if self._lost_at is None:
+            self._lost_at = self._loop.time()
         refused = refusal(error)
         if refused is not None:
             if not self._succeeded:
-                raise refused from None
+                self._say("failed", {"code": refused.code, "message": str(refused)})
+                raise type(refused)(f"{self.name}: {refused}", refused.code) from None
             delay = max(self._backoff.next(), SLOW_RETRY * self._chance.uniform(0.8, 1.2))
             log.error("%s: %s; next attempt in %.0f s", self.name, refused, delay)
             self._say("refused", {"code": refused.code, "message": str(refused)})
@@ -294,7 +306,7 @@ class Link:
             if self._loop.time() - opened >= HEALTHY:
                 self._backoff.reset()
             if lost:
-                self._deliver(session.closed(self.wall_ns()))
+                self._hand_over(session.closed(self.wall_ns()))
             await self._close(connection)
 
     async def _dial(self) -> _Connection:
@@ -329,6 +341,9 @@ class Link:
                 raise session.ending
             if session.ready and not was_ready:
                 was_ready = self._succeeded = True
+                if self._lost_at is not None:
+                    log.warning("%s: connected again after %.1f s", self.name, self._loop.time() - self._lost_at)
+                    self._lost_at = None
                 self._say("live", None)
             if connection.state is not State.OPEN:
                 raise LinkError(session.scrub(ending(connection)))

@@ -93,20 +93,23 @@ class Links:
         """
         if self._venues.get(venue.name, venue) != venue:
             raise ConfigError(f"another venue is called {venue.name!r} here; give one of the two a name of its own")
+        if venue.closed:
+            raise ConfigError(f"{venue.name} was switched off; say with --url where a gateway or simulator of it is")
         if not load(venue.dialect).traits(sub).login:
             return replace(sub, account=None)
         if venue.name == venues.SIM and not self._accounts:
             account = import_module("okstream.simulator").TEST_ACCOUNT
             self._accounts["sim"] = Credentials(account.key, account.secret, account.passphrase)
         if not self._accounts:
-            raise ConfigError(f"{sub} needs an account; none is given")
+            raise ConfigError(f"{sub} needs an account; give its credentials (--account env, or --account FILE)")
         if sub.account is not None:
             if sub.account not in self._accounts:
                 raise unknown("account", sub.account, self._accounts)
-            return sub
-        if len(self._accounts) > 1:
+        elif len(self._accounts) > 1:
             raise ConfigError(f"{sub} needs an account; say which of {', '.join(self._accounts)}")
-        return replace(sub, account=next(iter(self._accounts)))
+        name = sub.account or next(iter(self._accounts))
+        load(venue.dialect).login(self._accounts[name], 0)  # raises where something is missing
+        return replace(sub, account=name)
 
     def get(self, venue: Venue, path: str, account: str | None) -> Link:
         """Return the link of `venue`, `path` and `account`; make and start it where there is none yet."""
@@ -257,7 +260,7 @@ class Places:
             venue = venues.find(venue)
         if url is not None:
             if isinstance(venue, str):
-                raise ConfigError(f"{venue} runs in this process; a URL makes no sense with it")
+                raise ConfigError(f"{venue} runs in this process; reach one elsewhere with --venue okx and --url")
             venue = venue.at(url)
         if dialect not in venues.DIALECTS:
             raise unknown("dialect", dialect, venues.DIALECTS)

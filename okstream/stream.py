@@ -228,8 +228,11 @@ class Stream:
         place = await self._places.reach(venue)
         subs = [self._links.assign(place, sub) for sub in _read(channel, items, account)]
         self._must_be_open()
-        async with asyncio.timeout(timeout):
-            settled, refused = await self._wanted.ask(place, subs)
+        try:
+            async with asyncio.timeout(timeout):
+                settled, refused = await self._wanted.ask(place, subs)
+        except TimeoutError:
+            raise TimeoutError(f"{channel}: no answer from {place.name} within {timeout:g} s") from None
         self._must_be_open()
         if not settled:
             raise RuntimeError(f"{channel} was unsubscribed from before the exchange answered")

@@ -5,6 +5,7 @@ The contract holds on both loops; where time matters it is virtual.
 """
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -483,6 +484,11 @@ def test_a_peer_that_takes_nothing_any_more_is_given_up():
 # -- logins and secrets
 
 
+async def into(records: list[str], streaming: Stream) -> None:
+    async for record in streaming:
+        records.append(encode(record).decode())
+
+
 @asynccontextmanager
 async def private(settings: Settings, credentials: Credentials, rest: bool = False):
     async with Simulator("okx-v5", settings) as sim:
@@ -504,13 +510,17 @@ def test_wrong_credentials_are_fatal_and_never_shown(change, code, caplog):
             sim, streaming = both
             with pytest.raises(LoginRefusedError) as refusal:
                 await streaming.subscribe("orders")
-            records = []
+            records: list[str] = []
             with pytest.raises(LoginRefusedError):
-                records += [encode(record).decode() async for record in streaming]
+                await into(records, streaming)
             return refusal.value, records, sim.counters.connections, repr(streaming)
 
     error, records, dials, shape = testing.run(scenario)
     assert (error.code, dials) == (code, 1)
+    assert str(error).startswith("okx private main: login refused: ")
+    failed = [said for said in map(json.loads, records) if said["type"] == "status" and said["state"] == "failed"]
+    assert [said["detail"]["code"] for said in failed] == [code]
+    assert failed[0]["detail"]["message"] in str(error)
     unseen(caplog, [str(error), repr(error), repr(error.__cause__), shape, *records])
 
 

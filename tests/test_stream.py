@@ -144,7 +144,7 @@ def test_all_who_wait_for_the_same_hear_of_its_refusal():
 def test_no_answer_in_time_leaves_nothing_wanted():
     async def scenario(sim, streaming):
         sim.inject("slow-ack:seconds=60")
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="ticker:BTC-USDT: no answer from okx within 2 s"):
             await streaming.subscribe(BTC, timeout=2)
         assert streaming.state() == []
         await asyncio.sleep(120)
@@ -283,7 +283,7 @@ def test_two_exchanges_and_two_accounts_in_one_stream():
 @pytest.mark.parametrize(
     ("asked", "options", "said"),
     [
-        (("orders",), {}, "needs an account; none is given"),
+        (("orders",), {}, "needs an account; give its credentials"),
         (("orders",), {"accounts": CREDENTIALS}, "say which of test, second"),
         (("orders", {"account": "tset"}), {"accounts": CREDENTIALS}, r"no account 'tset'.*Did you mean 'test'"),
         (("tickers:BTC-USDT",), {}, "'ticker'"),
@@ -312,6 +312,21 @@ def test_a_stream_that_cannot_be_says_what_there_is():
         Stream("sim", dialect="v5")
     with pytest.raises(ConfigError, match="in this process"):
         Stream("sim", url="ws://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("name", ["okex-v3", "okcoin-v3", "okex-v1", "okcoin-v1"])
+def test_a_venue_that_was_switched_off_wants_another_place(name):
+    sub = Subscription("ticker", "BTC-USDT")
+    with pytest.raises(ConfigError, match=f"{name} was switched off"):
+        Stream(name).check(sub)
+    Stream(name, url="ws://127.0.0.1:1").check(sub)
+
+
+@pytest.mark.parametrize("name", ["okx", "okex-v3"])
+def test_a_login_that_needs_a_passphrase_is_not_tried_without(name):
+    streaming = Stream(name, url="ws://127.0.0.1:1", accounts=Credentials("key", "secret"))
+    with pytest.raises(ConfigError, match="passphrase"):
+        streaming.check(Subscription("orders", "BTC-USDT" if name == "okex-v3" else None))
 
 
 # -- errors and sinks
