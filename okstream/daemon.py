@@ -66,7 +66,7 @@ async def _closed(streaming: Stream, drain: float) -> None:
     closing = asyncio.ensure_future(streaming.close(drain))
     finished, _ = await asyncio.wait([closing], timeout=_PATIENCE)
     if not finished:
-        log.warning("waiting up to %.0f s for the output; a second signal ends at once", drain)
+        log.warning("waiting up to %.0f s for the output; Ctrl-C ends at once", drain)
     await closing
 
 
