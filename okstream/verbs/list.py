@@ -4,7 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from okstream import venues
 from okstream.channels import BARS, PUBLIC, USER
-from okstream.dialects import load
+from okstream.dialects import Dialect, load
+
+_LOGINS = {name: " (login)" for name in USER} | {
+    name: " (login and fee tier VIP4 on okx-v5)" for name in ("book-l2-tbt", "book50-l2-tbt", "fills")
+}
 
 
 def venues_table() -> str:
@@ -18,12 +22,20 @@ def channels_table() -> str:
     """Return what `okstream list channels` prints."""
     dialects = [load(name) for name in venues.DIALECTS]
     rows = []
-    for name, what in {**PUBLIC, "candle-<bar>": "bars: " + " ".join(BARS), **USER}.items():
+    for name, what in {**PUBLIC, "candle-<bar>": "bars, see below", **USER}.items():
         example = "candle-1m" if name.startswith("candle") else name
         marks = ["yes" if example in dialect.CHANNELS else "-" for dialect in dialects]
-        rows.append((name, *marks, what + (" (login)" if name in USER else "")))
-    table = _table(("channel", *venues.DIALECTS, "what"), rows)
-    return table + "\nAny other channel of a venue goes by the exchange's own name and arrives as `native` records.\n"
+        rows.append((name, *marks, what + _LOGINS.get(name, "")))
+    bars = [f"bars of {dialect.NAME}: {_bars(dialect)}\n" for dialect in dialects]
+    return (
+        _table(("channel", *venues.DIALECTS, "what"), rows)
+        + f"\n{''.join(bars)}\n"
+        + "Any other channel of a venue goes by the exchange's own name and arrives as `native` records.\n"
+    )
+
+
+def _bars(dialect: Dialect) -> str:
+    return " ".join(bar for bar in BARS if f"candle-{bar}" in dialect.CHANNELS)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
