@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import orjson
+
 from .channels import Subscription
 from .dialects import Decoder, Dialect, Traits
-from .identities import content
+from .identities import content, identity
 from .records import AnyRecord, Book, DataRecord, Fill, Gap, Order, Statement, Status, Trade
 
 _IDS = 256
@@ -26,7 +28,7 @@ RECORD_WEIGHT = 3
 _RECENT = 4
 _INT64 = 2**63
 _WITHHELD = 3
-_IDENTIFIED = frozenset({Trade, Order, Fill})
+_IDENTIFIED = frozenset({Trade, Fill})
 
 
 class Statements:
@@ -89,6 +91,7 @@ class Feed:
         self._spoiled = False
         self._withheld = 0
         self._ids: _Window = _Window(_IDS)
+        self._orders: dict[str, bytes] = {}
         self._recent: deque[list[DataRecord]] = deque(maxlen=_RECENT)
         self._latest = -1
 
@@ -212,9 +215,9 @@ class Feed:
         if not records:
             return records
         if type(records[0]) in _IDENTIFIED:
-            unseen = [record for record in records if self._ids.add(_id(record))]
-            self.duplicates += len(records) - len(unseen)
-            return unseen
+            return self._counted(records, [record for record in records if self._ids.add(_id(record))])
+        if type(records[0]) is Order:
+            return self._counted(records, [record for record in records if self._new_order(record)])
         ts = records[-1].ts
         if ts is None or ts <= self._latest:
             # A clock that stands still or goes back, or none: only the content tells a repetition. Without a
@@ -228,6 +231,22 @@ class Feed:
         self._recent.append(records)
         return records
 
+    def _counted(self, records: list[DataRecord], unseen: list[DataRecord]) -> list[DataRecord]:
+        self.duplicates += len(records) - len(unseen)
+        return unseen
+
+    def _new_order(self, order: DataRecord) -> bool:
+        """Only the whole content tells an order's pushes apart, and without a clock an earlier one may return."""
+        assert isinstance(order, Order)
+        whole = orjson.dumps(content(order))
+        if order.ts is not None:
+            return self._ids.add(whole)
+        known = self._orders.pop(order.id, None)
+        self._orders[order.id] = whole
+        if len(self._orders) > _IDS:
+            del self._orders[next(iter(self._orders))]
+        return known != whole
+
     def _repeated(self, decoded: list[DataRecord], first: bool, recv: int) -> list[Delivery]:
         """
         Nothing new came. A first push that is empty or what was delivered last proves that delivery goes on; a
@@ -238,7 +257,7 @@ class Feed:
         last = self.last
         if not decoded:
             return [] if self.traits.chained else [Delivery(self, self._resume(None, recv))]
-        if not first or last is None or decoded[-1].ts != last.ts or _position(decoded[-1]) != _position(last):
+        if not first or last is None or identity(decoded[-1]) != identity(last):
             return []
         return [Delivery(self, self._resume(last, recv, lost=None if last.ts is None else 0))]
 
@@ -297,7 +316,7 @@ def _closed(gap: Gap, until: DataRecord | None, recv: int, lost: int | None) -> 
 
 
 def _position(record: AnyRecord | None) -> str | int | None:
-    if isinstance(record, Trade | Fill | Order):
+    if isinstance(record, Trade | Fill):
         return record.id
     return record.seq if isinstance(record, Book) else None
 
@@ -305,10 +324,8 @@ def _position(record: AnyRecord | None) -> str | int | None:
 def _id(record: DataRecord) -> tuple[Any, ...] | str:
     if isinstance(record, Trade):
         return record.id
-    if isinstance(record, Fill):
-        return (record.order_id, record.id, record.side)
-    assert isinstance(record, Order)
-    return (record.id, record.ts, record.state, record.filled)
+    assert isinstance(record, Fill)
+    return (record.order_id, record.id, record.side)
 
 
 def _same(some: list[DataRecord], others: list[DataRecord]) -> bool:

@@ -304,7 +304,8 @@ class Gap:
     A statement of this process: between `after` and `until` (both delivered) something may be missing.
 
     Written as `open` the moment loss is possible and as `closed`, with the same `gap`, directly before
-    delivery goes on. `after` and `until` are trade ids or book sequence numbers, null where there is none.
+    delivery goes on. `after` and `until` are ids of trades or fills or sequence numbers of books, null where there
+    is none: an order's id tells no position.
     """
 
     type: str = field(default="gap", init=False)

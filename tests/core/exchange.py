@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from okstream.channels import Subscription, parse
-from okstream.dialects import Op, Refusal, load
+from okstream.dialects import Dialect, Op, Refusal, load
 from okstream.dialects.signing import Credentials
 from okstream.feed import Delivery, Feed, Statements
 from okstream.ledger import Budget
@@ -14,7 +14,7 @@ from okstream.records import AnyRecord, Gap, Status, encode
 from okstream.session import Session, Terms
 from okstream.venues import V5_LIMITS, Limits
 
-V5 = load("okx-v5")
+V5, V3, V1 = load("okx-v5"), load("okex-v3"), load("okex-v1")
 STATEMENTS = Statements("t")
 RECV = 1_700_000_000_000_000_000
 CREDENTIALS = Credentials("985d5b66-57ce-40fb-b714-afc0b9787083", "22582BD0CFF14C41EDBF1AB98506286D", 'pa"ss wörd\\1')
@@ -25,8 +25,8 @@ def subscription(text: str) -> Subscription:
     return sub
 
 
-def feed(text: str, *, parsed: bool = True) -> Feed:
-    return Feed(subscription(text), "okx", V5, STATEMENTS, parsed=parsed)
+def feed(text: str, *, dialect: Dialect = V5, parsed: bool = True) -> Feed:
+    return Feed(subscription(text), "okx", dialect, STATEMENTS, parsed=parsed)
 
 
 def arg(text: str) -> dict[str, str]:
@@ -57,6 +57,18 @@ def book(action: str, prev: int, seq: int, *, inst: str = "BTC-USDT", price: str
 def ticker(ts: int, last: str = "1", *, inst: str = "BTC-USDT") -> dict[str, Any]:
     names = "last lastSz bidPx bidSz askPx askSz open24h high24h low24h vol24h volCcy24h"
     return push(f"ticker:{inst}", {"instId": inst, "ts": str(ts), **dict.fromkeys(names.split(), last)})
+
+
+def order(state: str = "live", **more: Any) -> dict[str, Any]:
+    row = {"instId": "BTC-USDT", "ordId": "1", "side": "buy", "px": "10", "sz": "1", "accFillSz": "0", "uTime": "1000"}
+    return push("orders:instType=ANY", {**row, "state": state, **more})
+
+
+def v1_order(status: int, number: int = 1) -> dict[str, Any]:
+    """What the v1 decoder of orders:BTC-USDT takes; there is no time of the change in it."""
+    row = {"symbol": "btc_usdt", "tradeAmount": "1", "createdDate": "1", "orderId": str(number), "averagePrice": "0"}
+    row |= {"completedTradeAmount": "0", "tradeType": "buy", "status": str(status), "tradeUnitPrice": "1"}
+    return {"channel": "ok_sub_spot_btc_usdt_order", "data": row}
 
 
 def ack(op: Op, text: str, number: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,22 @@
 from typing import Any
 
 import pytest
-from exchange import RECV, Consistent, book, feed, gaps, push, records, ticker, trade, trades, words
+from exchange import (
+    RECV,
+    V1,
+    Consistent,
+    book,
+    feed,
+    gaps,
+    order,
+    push,
+    records,
+    ticker,
+    trade,
+    trades,
+    v1_order,
+    words,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -216,6 +231,40 @@ def test_a_content_that_returns_is_delivered_again_where_there_is_no_clock():
     rows = [{"instId": "A", "instType": "SPOT", "state": state} for state in ("live", "suspend", "live")]
     one = lived("instruments:instType=SPOT")
     assert len(after(one, *(push("instruments:instType=SPOT", row) for row in rows))) == 3
+
+
+def test_an_order_without_a_clock_may_return_to_an_earlier_state():
+    one = feed("orders:BTC-USDT", dialect=V1)
+    one.asked()
+    one.acknowledged(RECV)
+    live, cancelling, another = v1_order(0), v1_order(4), v1_order(0, 2)
+    said = after(one, live, live, another, cancelling, live, another, live)
+    assert [(record.id, record.state) for record in said] == [
+        ("1", "live"), ("2", "live"), ("1", "canceling"), ("1", "live"),
+    ]  # fmt: skip
+    assert one.duplicates == 3
+
+
+def test_what_is_remembered_of_orders_without_a_clock_is_bounded():
+    one = feed("orders:BTC-USDT", dialect=V1)
+    one.asked()
+    assert len(after(one, *(v1_order(0, number) for number in range(1000)))) == 1000
+    assert len(one._orders) <= 256
+
+
+def test_each_change_of_an_order_counts_though_its_time_and_state_are_the_same():
+    one = lived(ORDERS)
+    pushes = [order(), order(px="11", amendResult="0"), order(px="11", amendResult="-1", reqId="r")]
+    assert [record.price for record in after(one, *(message for one_ in pushes for message in (one_, one_)))] == [
+        "10", "11", "11",
+    ]  # fmt: skip
+    assert after(one, *pushes) == []
+
+
+def test_an_order_id_is_no_position():
+    one = lived(ORDERS, order())
+    (opened,) = gaps(one.interrupted("disconnected", RECV, "disconnected"))
+    assert (opened.after, opened.after_ts) == (None, 1000)
 
 
 def test_a_book_begins_with_a_snapshot():
