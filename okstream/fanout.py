@@ -7,11 +7,13 @@ Statements are never dropped. The reader never waits for a lane.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from .feed import Delivery, Feed
-from .records import AnyRecord, Book, DataRecord, Gap, Statement, Status, Ticker, Trade, encode
+from .records import AnyRecord, Book, DataRecord, Gap, Native, Statement, Status, Ticker, Trade, encode
 from .sinks import Sink
 
 LANE_BYTES = 64 * 1024 * 1024
@@ -21,8 +23,15 @@ _BATCH = 1000
 _MANY = 64
 """Deliveries that are made into lines at once: encoded while they are in the processor's caches, then freed."""
 _READY_BYTES = 1024 * 1024
-"""Lines that are kept ready for a sink; what goes beyond stays in the lane."""
+"""Lines that are kept ready for a sink, at most a lane's share; what goes beyond stays in the lane."""
+_SHARE = 8
+"""The part of a lane's bound that is taken at once: one eighth."""
 _TIMED = frozenset({Ticker, Trade, Book})
+
+# As measured: a book's rows are the heaviest, nine times their text; and each message costs something of its own.
+_HEAVY: dict[type, int] = {Book: 3, Native: 2}
+_MESSAGE_WEIGHT, _LINE_WEIGHT = 300, 41
+_ENDLESS: dict[str, Any] = {"until": None, "until_ts": None, "lost": None}
 
 
 class _End(Delivery):
@@ -35,6 +44,8 @@ class Lane:
     """
     One consumer's buffer.
 
+    `held` is what its consumer has taken and holds still, in bytes, set by the consumer; it is within the bound.
+
     Args:
         limit: its bound in bytes, as estimated.
         wall_ns: the wall clock, for the statements a lane makes itself.
@@ -44,6 +55,8 @@ class Lane:
         self.dropped = 0
         self.ready = asyncio.Event()
         self.on_many: Callable[[], None] | None = None
+        self.held = 0
+        self.share = limit // _SHARE
         self._limit = limit
         self._wall_ns = wall_ns
         self._queue: deque[Delivery] = deque()
@@ -51,6 +64,7 @@ class Lane:
         self._last: dict[Feed, DataRecord] = {}
         self._lost: dict[Feed, DataRecord | None] = {}
         self._kept: dict[Feed | None, list[Statement]] = {}
+        self._unclosed: dict[Feed, Gap] = {}
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._kept)
@@ -70,19 +84,21 @@ class Lane:
         for delivery in deliveries:
             self._queue.append(delivery)
             self._weight += delivery.weight
-        while self._weight > self._limit and self._queue:
+        while self._weight + self.held > self._limit and self._queue:
             self._drop(self._queue.popleft())
         self.ready.set()
         if self.on_many is not None and len(self._queue) >= _MANY:
             self.on_many()
 
-    def take(self, most: int = _BATCH) -> list[Delivery]:
-        """Remove and return what waits, at most `most` deliveries of the queue, in order."""
+    def take(self, most: int = _BATCH, within: int | None = None) -> list[Delivery]:
+        """Remove and return what waits, in order: at most `most` deliveries of the queue, or `within` bytes and one."""
         self.ready.clear()
         taken = [Delivery(feed, said) for feed, said in self._kept.items()]
         self._kept.clear()
         queue = self._queue
-        for _ in range(min(most, len(queue))):
+        floor = -1 if within is None else self._weight - within
+        while queue and most and self._weight >= floor:
+            most -= 1
             delivery = queue.popleft()
             self._weight -= delivery.weight
             if type(delivery) is _End:
@@ -103,57 +119,74 @@ class Lane:
     def _drop(self, delivery: Delivery) -> None:
         self._weight -= delivery.weight
         feed = delivery.feed
-        count = len(delivery.records) or (1 if delivery.text is not None else 0)
-        if feed is not None and count:
-            self.dropped += count
-            self._lost.setdefault(feed, self._last.get(feed))
         statements = self._ended(delivery) if type(delivery) is _End else delivery.statements
-        if statements:
-            self._kept[feed] = _coalesced([*self._kept.get(feed, ()), *statements])
+        kept = _coalesced([*self._kept.pop(feed, ()), *statements]) if statements else self._kept.pop(feed, [])
+        if feed is not None and (count := len(delivery.records) or (delivery.text is not None)):
+            self.dropped += count
+            for gap in [said for said in kept if isinstance(said, Gap) and said.state == "closed"]:
+                kept.remove(gap)
+                if feed in self._lost:
+                    kept.insert(0, replace(gap, **_ENDLESS))
+                else:
+                    self._unclosed[feed] = gap  # it lasts until the next that is delivered
+            self._lost.setdefault(feed, self._last.get(feed))
+        if kept:
+            self._kept[feed] = self._released(feed, kept) if feed is not None else kept
+
+    def _released(self, feed: Feed, statements: Sequence[Statement]) -> list[Statement]:
+        """Close the gap that stayed open, without what was dropped, before `statements` open another one."""
+        if feed in self._unclosed and any(isinstance(said, Gap) and said.state == "open" for said in statements):
+            return [replace(self._unclosed.pop(feed), **_ENDLESS), *statements]
+        return list(statements)
 
     def _ended(self, end: _End) -> list[Statement]:
         """Return the gap that says of an ended feed what was dropped of it and never followed by anything."""
         feed = end.feed
         assert feed is not None
-        last = self._last.pop(feed, None)
+        last, unclosed = self._last.pop(feed, None), self._unclosed.pop(feed, None)
         if feed not in self._lost:
             return []
-        return feed.overflow(self._lost.pop(feed) or last, None, self._wall_ns())[:1]
+        after = self._lost.pop(feed) or last
+        return feed.overflow(after, None, self._wall_ns())[:1] if unclosed is None else []
 
     def _told(self, delivery: Delivery) -> Delivery:
         """
         Say what was dropped, directly before the next that is delivered of the same feed.
 
-        After its other statements: a gap that was open is closed by then.
+        After its other statements: a gap that was open is closed by then, unless its end was dropped: then it says all.
         """
         feed = delivery.feed
-        if feed is None or not (delivery.records or delivery.text is not None):
-            return delivery
-        until = delivery.records[0] if delivery.records else None
-        said = feed.overflow(self._lost.pop(feed), until, self._wall_ns())
-        return Delivery(feed, [*delivery.statements, *said], delivery.records, delivery.text)
+        assert feed is not None
+        statements = self._released(feed, delivery.statements)
+        if delivery.records or delivery.text is not None:
+            until = delivery.records[0] if delivery.records else None
+            said = feed.overflow(self._lost.pop(feed), until, self._wall_ns())
+            if (gap := self._unclosed.pop(feed, None)) is not None and isinstance(closed := said[1], Gap):
+                said = [replace(gap, recv=closed.recv, until=closed.until, until_ts=closed.until_ts, lost=None)]
+            statements += said
+        return Delivery(feed, statements, delivery.records, delivery.text)
 
     def unsaid(self) -> list[Delivery]:
         """Return the gaps of feeds of which nothing came after the loss; called once, at the end."""
         now = self._wall_ns()
-        ends = [Delivery(feed, feed.overflow(after, None, now)[:1]) for feed, after in self._lost.items()]
+        lost = [(feed, after) for feed, after in self._lost.items() if feed not in self._unclosed]
+        ends = [Delivery(feed, feed.overflow(after, None, now)[:1]) for feed, after in lost]
         self._lost.clear()
+        self._unclosed.clear()
         return ends
 
 
 def _coalesced(statements: list[Statement]) -> list[Statement]:
     """Keep of one feed's statements what still matters: open gaps, closes of earlier ones, the last status."""
-    opened = {said.gap for said in statements if isinstance(said, Gap) and said.state == "open"}
-    closed = {said.gap for said in statements if isinstance(said, Gap) and said.state == "closed"}
-    both = opened & closed
-    gaps = [said for said in statements if isinstance(said, Gap) and said.gap not in both]
+    gaps = [said for said in statements if isinstance(said, Gap)]
+    both = {gap.gap for gap in gaps if gap.state == "open"} & {gap.gap for gap in gaps if gap.state == "closed"}
     # Those about no feed are of several venues and accounts; the first of a stream is its head.
     statuses = {
         (said.venue, said.account, said.channel, said.inst, said.state == "started"): said
         for said in statements
         if isinstance(said, Status)
     }
-    return [*gaps, *statuses.values()]
+    return [*(gap for gap in gaps if gap.gap not in both), *statuses.values()]
 
 
 def lines(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[bytes]:
@@ -192,9 +225,11 @@ class Pump:
         self._sink = sink
         self._statements = statements
         self._left = count
+        self._dropped = 0
         self._finishing = asyncio.Event()
         self._lines: list[bytes] = []
         self._bytes = 0
+        self._take = partial(lane.take, _BATCH, lane.share)
         lane.on_many = self._prepare
 
     async def run(self) -> None:
@@ -203,9 +238,9 @@ class Pump:
             await self.lane.ready.wait()
             if self._sink.linger and not self._lines and not self._finishing.is_set():
                 await asyncio.sleep(self._sink.linger)
-            await self._write(self.lane.take())
+            await self._write(self._take())
         while len(self.lane):
-            await self._write(self.lane.take())
+            await self._write(self._take())
         await self._write(self.lane.unsaid())
 
     def finish(self) -> None:
@@ -215,9 +250,15 @@ class Pump:
 
     def _prepare(self) -> None:
         """Make lines of what waits; called by the lane, from within the socket's read."""
-        if self._bytes < _READY_BYTES:
-            self._encode(self.lane.take())
+        if self._bytes < min(_READY_BYTES, self.lane.share):
+            self._encode(self._take())
             self.lane.ready.set()
+
+    @property
+    def lost(self) -> int:
+        """Data records that the sink did not get, of those it was to get."""
+        beyond = self._dropped if self._left == 0 else self.lane.dropped + self.lane.waiting
+        return beyond + self.under_way
 
     def _encode(self, deliveries: list[Delivery]) -> None:
         if self._left is not None:
@@ -226,21 +267,26 @@ class Pump:
         self.under_way += sum(1 if raw and d.text else len(d.records) for d in deliveries)
         made = lines(deliveries, self._sink.form, self._statements)
         self._lines += made
-        self._bytes += sum(map(len, made))
+        size = sum(map(len, made)) + _LINE_WEIGHT * len(made)
+        self._bytes += size
+        self.lane.held += size
 
     async def _write(self, deliveries: list[Delivery]) -> None:
         self._encode(deliveries)
-        batch, self._lines, self._bytes = self._lines, [], 0
+        batch, size, self._lines, self._bytes = self._lines, self._bytes, [], 0
         if batch:
             data = self.under_way
             await self._sink.write(batch)
             self.under_way -= data
             self.written += data
+            self.lane.held -= size
         if self._left == 0:
             self.done.set()
 
     def _counted(self, deliveries: list[Delivery]) -> list[Delivery]:
         assert self._left is not None
+        if self._left:
+            self._dropped = self.lane.dropped
         kept: list[Delivery] = []
         for delivery in deliveries:
             if self._left == 0:
@@ -248,11 +294,10 @@ class Pump:
                 kept += [delivery] if delivery.feed is None else []
                 continue
             if self._sink.form == "raw":
-                self._left -= 1 if delivery.text is not None else 0
-            elif len(delivery.records) > self._left:
-                delivery = Delivery(delivery.feed, delivery.statements, delivery.records[: self._left])
-                self._left = 0
+                self._left -= delivery.text is not None
             else:
+                if len(delivery.records) > self._left:
+                    delivery = Delivery(delivery.feed, delivery.statements, delivery.records[: self._left])
                 self._left -= len(delivery.records)
             kept.append(delivery)
         return kept
@@ -261,9 +306,8 @@ class Pump:
 @dataclass(slots=True)
 class Flow:
     """
-    What passed since the last look: data records, and the worst lag in ms from the exchange's clock to ours.
-
-    The lag is looked at only once somebody has asked (`timed`), for it costs something with each message.
+    What passed since the last look: data records, and the worst lag in ms from the exchange's clock to ours; that
+    only once somebody has asked (`timed`), for it costs something with each message.
     """
 
     timed: bool = False
@@ -274,14 +318,9 @@ class Flow:
         """Count `deliveries`."""
         for delivery in deliveries:
             self.records += len(delivery.records) or delivery.text is not None
-            if self.timed and delivery.records:
-                self._time(delivery.records[-1])
-
-    def _time(self, record: DataRecord) -> None:
-        if type(record) in _TIMED and record.ts is not None and record.origin is None:
-            lag = record.recv / 1_000_000 - record.ts
-            if self.lag_ms is None or lag > self.lag_ms:
-                self.lag_ms = lag
+            if self.timed and delivery.records and type(record := delivery.records[-1]) in _TIMED:
+                lag = record.recv / 1_000_000 - record.ts if record.ts is not None and not record.origin else None
+                self.lag_ms = max((each for each in (lag, self.lag_ms) if each is not None), default=None)
 
 
 class Fanout:
@@ -327,6 +366,9 @@ class Fanout:
 
     def put(self, deliveries: list[Delivery]) -> None:
         """Hand `deliveries` to every lane. Never waits."""
+        for delivery in deliveries:
+            if records := delivery.records:
+                delivery.weight = delivery.weight * _HEAVY.get(type(records[-1]), 1) + _MESSAGE_WEIGHT
         self.flow.add(deliveries)
         for lane in self.lanes:
             lane.put(deliveries)
@@ -354,8 +396,4 @@ class Fanout:
         sinks, self._sinks = self._sinks, []
         for sink in sinks:
             await sink.close()
-        if not self.pumps:
-            return self.dropped
-        return sum(
-            pump.lane.dropped + pump.lane.waiting + pump.under_way for pump in self.pumps if not pump.done.is_set()
-        )
+        return sum(pump.lost for pump in self.pumps) if self.pumps else self.dropped

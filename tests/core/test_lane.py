@@ -110,8 +110,48 @@ def test_the_end_of_a_gap_that_was_handed_out_is_kept():
     source.asked()
     puts(one, source, 5, 6)
     said = taken(one)
+    assert words(said) == ["live", "closed disconnected", "trade"]
+    assert (said[1].gap, said[1].after, said[1].until, said[1].lost) == (opened.gap, "1", "6", None)
+
+
+def test_a_gap_that_would_have_closed_with_what_was_dropped_is_ended_before_another_opens():
+    one, source = lane(WEIGHT), lived()
+    one.put(lost(source))
+    (opened, _) = taken(one)
+    source.asked()
+    puts(one, source, 5, 6)
+    one.put(lost(source))  # drops 6, too
+    said = taken(one)
+    assert words(said) == ["live", "closed disconnected", "open disconnected", "disconnected"]
+    assert (said[1].gap, said[1].until, said[1].until_ts) == (opened.gap, None, None), "nobody got 5"
+    source.asked()
+    puts(one, source, 9)
+    said = taken(one)
     assert words(said) == ["closed disconnected", "live", "open overflow", "closed overflow", "trade"]
-    assert said[0].gap == opened.gap
+    assert (said[2].after, said[3].until) == (None, "9")
+
+
+def test_a_gap_whose_end_was_dropped_stays_open_when_nothing_follows():
+    one, source, other = lane(WEIGHT), lived(), lived()
+    for each in (source, other):
+        one.put(lost(each))
+        taken(one)
+        each.asked()
+        puts(one, each, 5, 6)
+        one._drop(one._queue.popleft())
+    one.forget(other)
+    taken(one)
+    assert records(one.unsaid()) == []
+    assert (len(one._lost), len(one._unclosed)) == (0, 0)
+
+
+def test_what_a_consumer_still_holds_is_within_the_bound():
+    one, source = lane(), lived()
+    puts(one, source, 2, 3, 4, 5)
+    assert len(one.take(within=2 * WEIGHT - 1)) == 2
+    one.held = 2 * WEIGHT
+    puts(one, source, 6, 7, 8)
+    assert (one.weight, one.dropped) == (3 * WEIGHT, 2)
 
 
 def test_one_gap_is_open_at_a_time():
@@ -200,6 +240,7 @@ def test_feeds_that_come_and_go_leave_nothing_behind():
 
 def test_raw_text_is_dropped_and_said_as_well():
     one, source = lane(2 * WEIGHT), feed(TRADES, parsed=False)
+    source.asked()
     for number in range(4):
         one.put(weighed(source.pushed_raw(RECV, str(number).encode())))
     assert one.dropped == 2
