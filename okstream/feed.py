@@ -88,7 +88,6 @@ class Feed:
         self._first = False
         self._acknowledged = False
         self._void = self.traits.incremental and parsed
-        self._spoiled = False
         self._withheld = 0
         self._ids: _Window = _Window(_IDS)
         self._orders: dict[str, bytes] = {}
@@ -101,6 +100,11 @@ class Feed:
         return self._withheld >= _WITHHELD
 
     @property
+    def asked_for(self) -> bool:
+        """Whether what comes may be what was asked for last."""
+        return self._decode is not None and self.state != "refused"
+
+    @property
     def proves(self) -> bool:
         """Whether the next record will tell by itself if something was lost before it."""
         last = self.last
@@ -111,7 +115,6 @@ class Feed:
         if self._decode is None or self.state != "live":
             self._decode = self._dialect.decoder(self.sub, self.venue)
             self._first = True
-            self._spoiled = False
             self._withheld = 0
 
     def acknowledged(self, recv: int) -> list[Statement]:
@@ -128,16 +131,18 @@ class Feed:
         """
         Take one message's payload; return what it brings, in order.
 
+        What comes before it was asked for belongs to another feed, or to a subscription that is about to end: changes
+        after it would be cut off silently.
+
         Raises:
             DecodeError: the payload is not what the dialect describes.
         """
         if self._decode is None:
-            self.asked()
-        assert self._decode is not None
+            return []
         decoded = self._decode(payload, recv)
         first, self._first = self._first, False
         if self._void:
-            if self._spoiled or not _snapshot(decoded):
+            if not _snapshot(decoded):
                 self._withheld += 1
                 return []
             self._void = False
@@ -160,7 +165,7 @@ class Feed:
 
     def pushed_raw(self, recv: int, text: bytes) -> list[Delivery]:
         """Take one message that nobody wants parsed."""
-        if self.state == "refused":
+        if not self.asked_for:
             return []
         self._acknowledged = True
         statements = self._resume(None, recv) if self.state != "live" or self.gap is not None else ()
@@ -170,17 +175,18 @@ class Feed:
         """
         Something may have been lost: open a gap, unless one is open or nothing was expected yet.
 
-        `state` is the new state; None keeps the present one. A book that is `void` waits for a snapshot that was
-        asked for after this.
+        `state` is the new state, and nothing counts until it is asked for again; None keeps the present one.
         """
         statements: list[Statement] = []
-        if self.gap is None and (self._acknowledged or self.last is not None) and self.state != "refused":
+        expected = self._acknowledged or self.state == "live" or self.last is not None
+        if self.gap is None and expected and self.state != "refused":
             self.gap = self._new_gap(reason, recv, self.last)
             statements.append(self.gap)
         self._void = self.traits.incremental and self.parsed
         if state is not None:
             self._acknowledged = False
-            self._spoiled = state == "void"
+            self._decode = None
+            self._withheld = 0
             if state != self.state:
                 statements.append(self.status(state, recv))
         return statements

@@ -109,6 +109,7 @@ class Ledger:
         self._wishes: dict[str, Wish] = {}
         self._to_subscribe: dict[str, None] = {}
         self._to_unsubscribe: dict[str, int] = {}
+        self._to_heal: dict[str, None] = {}
         self._requests: dict[str, Request] = {}
         self._asked: dict[tuple[Op, str], Request] = {}
         self._known: dict[str, int] = {}
@@ -130,6 +131,7 @@ class Ledger:
         """Unsubscribe from `key`, if it was ever asked for."""
         wish = self._wishes.pop(key, None)
         self._to_subscribe.pop(key, None)
+        self._to_heal.pop(key, None)
         if wish is not None and (wish.live or wish.attempts or ("subscribe", key) in self._asked):
             self._to_unsubscribe[key] = wish.size
 
@@ -137,21 +139,30 @@ class Ledger:
         """`key` was refused, or ended by the exchange: neither keep it nor ask again."""
         self._wishes.pop(key, None)
         self._to_subscribe.pop(key, None)
+        self._to_heal.pop(key, None)
 
     def heal(self, key: str, now: float) -> bool:
         """
         Unsubscribe from `key`, and subscribe again once that is acknowledged.
 
-        Returns whether that is begun: not where it is under way, nor where the last time was too short ago.
+        Returns whether that is begun: not where it is under way. Where the last time was too short ago it waits.
         """
         wish = self._wishes.get(key)
-        if wish is None or not wish.live or now < wish.heal_from:
+        if wish is None or self.leaving(key):
+            return False
+        # Without an acknowledgement it may be served all the same.
+        if not wish.live and not wish.attempts and ("subscribe", key) not in self._asked:
+            return False
+        if now < wish.heal_from:
+            self._to_heal[key] = None
             return False
         if now >= wish.heal_from + _HEAL_BACKOFF_CAP:
             wish.heals = 0
         wish.heal_from = now + min(_HEAL_BACKOFF * 2**wish.heals, _HEAL_BACKOFF_CAP)
         wish.heals = min(wish.heals + 1, _DOUBLINGS)
         wish.healing, wish.live = True, False
+        self._to_heal.pop(key, None)
+        self._to_subscribe.pop(key, None)
         self._to_unsubscribe[key] = wish.size
         return True
 
@@ -167,6 +178,9 @@ class Ledger:
     def requests(self, now: float) -> Iterator[tuple[Op, list[str], str]]:
         """Yield what is to be asked now, as (op, keys, request id), and count it as asked."""
         self._ask_again(now)
+        for key in [key for key in self._to_heal if now >= self._wishes[key].heal_from]:
+            del self._to_heal[key]
+            self.heal(key, now)
         if now < self._held_until:
             return
         for op in ("unsubscribe", "subscribe"):
@@ -180,6 +194,7 @@ class Ledger:
     def deadline(self, now: float) -> float | None:
         """Return when `requests` should be looked at next."""
         times = [request.due for request in self._requests.values()]
+        times += [self._wishes[key].heal_from for key in self._to_heal]
         pending = [*self._to_unsubscribe, *self._to_subscribe]
         if pending and not (self._alone and self._requests):
             times.append(max(self._held_until, self._budget.ready(now, any(map(self._healing, pending)))))
@@ -207,6 +222,8 @@ class Ledger:
             # Any other answer is late: what follows it has been asked for already.
             self._wishes[key].live = False
             self._to_subscribe[key] = None
+        elif key not in self._wishes and not self.leaving(key):
+            self._known.pop(key, None)
         return settled + (self._pin_rest(request) if request else [])
 
     def _find(self, op: Op, key: str, number: str | None) -> Request | None:
@@ -271,6 +288,8 @@ class Ledger:
         for key, _ in pinned:
             self._answered(request, key)
             self._gone(request.op, key)
+            if request.op == "unsubscribe" and key not in self._wishes and not self.leaving(key):
+                self._known.pop(key, None)
         return pinned if request.op == "subscribe" else []
 
     def _gone(self, op: Op, key: str) -> None:
@@ -365,6 +384,8 @@ class Ledger:
             request.open[key] = size
             self._known[key] = self._numbers if op == "unsubscribe" else self._known.get(key, 0)
             self._asked[op, key] = request
+            # What is asked for anew begins anew: there is nothing left to heal.
+            self._to_heal.pop(key, None)
         return op, keys, request.id
 
 

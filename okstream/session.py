@@ -26,7 +26,7 @@ _MESSAGE = 500
 """Characters shown of what the exchange says."""
 
 _TOKEN = 1024
-_PART = 6
+_PART = 8
 _LONG = re.compile(r"[\w+/=-]{20,}")
 _HIDDEN = "(not shown: it repeats a part of the credentials)"
 
@@ -185,21 +185,29 @@ class Session:
             return self._unreadable(error, self._feeds.values(), recv)
         if len(messages) == 1 and type(messages[0]) is Push:
             return self._push(messages[0], recv, text, len(text))
-        deliveries = []
-        for message in messages:
-            if type(message) is Push:
-                # One line of raw text stands for all pushes of its frame.
-                first = not any(delivery.text for delivery in deliveries)
-                deliveries += self._push(message, recv, text if first else None, len(text) // len(messages))
-            else:
-                deliveries += [Delivery(feed, said) for feed, said in self._reply(message, now, recv) if said]
-        return deliveries
+        return self._several(messages, text, now, recv)
 
     def closed(self, recv: int) -> list[Delivery]:
         """The connection is gone: every subscription may lose something from now on."""
         deliveries = [Delivery(feed, feed.interrupted("disconnected", recv, "disconnected"))
                       for feed in self._feeds.values() if feed.state != "refused"]  # fmt: skip
         return [delivery for delivery in deliveries if delivery.statements]
+
+    def _several(self, messages: list[Message], text: bytes, now: float, recv: int) -> list[Delivery]:
+        """Take a frame of several messages; its text goes out once, with the last that would carry one."""
+        deliveries: list[Delivery] = []
+        for message in messages:
+            if type(message) is Push:
+                deliveries += self._push(message, recv, b"", len(text) // len(messages))
+            else:
+                deliveries += [Delivery(feed, said) for feed, said in self._reply(message, now, recv) if said]
+        carriers = [delivery for delivery in deliveries if delivery.text is not None]
+        for carrier in carriers:
+            carrier.text = None
+        if carriers:
+            carriers[-1].text = text
+            carriers[-1].weight = max(carriers[-1].weight, len(text) if self._terms.parsed else RECORD_WEIGHT * len(text))
+        return [delivery for delivery in deliveries if delivery.statements or delivery.records or delivery.text]
 
     def _want(self, key: str, feed: Feed) -> None:
         if feed.state != "refused":
@@ -216,16 +224,16 @@ class Session:
             return None
         return self._pushed(feed, deliveries, recv, text, len(text))
 
-    def _push(self, push: Push, recv: int, text: bytes | None, share: int) -> list[Delivery]:
+    def _push(self, push: Push, recv: int, text: bytes, share: int) -> list[Delivery]:
         feed = self._feeds.get(push.key)
         if feed is None:
             self.counters["unrouted"] += 1
             return []
-        if text is not None and share == len(text):
+        if share == len(text):
             self._learn(feed, text)
         if not feed.parsed:
             self._bad_in_a_row = 0
-            return feed.pushed_raw(recv, text) if text is not None else []
+            return feed.pushed_raw(recv, text)
         try:
             deliveries = feed.push(push.payload, recv)
         except DecodeError as error:
@@ -233,13 +241,11 @@ class Session:
             return self._unreadable(error, [feed], recv)
         return self._pushed(feed, deliveries, recv, text, share)
 
-    def _pushed(
-        self, feed: Feed, deliveries: list[Delivery], recv: int, text: bytes | None, share: int
-    ) -> list[Delivery]:
+    def _pushed(self, feed: Feed, deliveries: list[Delivery], recv: int, text: bytes, share: int) -> list[Delivery]:
         self._bad_in_a_row = 0
         if not deliveries and feed.overdue:
             deliveries = self._heal(feed, "sequence", recv)
-        if self._terms.raw and text is not None:
+        if self._terms.raw and feed.asked_for:
             deliveries = deliveries or [Delivery(feed)]
             deliveries[-1].text = text
         if deliveries:
@@ -262,9 +268,10 @@ class Session:
             self.ending = LinkError(f"{self._bad_in_a_row} unreadable messages in a row, the last: {last}")
         deliveries = []
         for feed in feeds:
-            if not self._ledger.live(feed.traits.key) or feed.proves:
+            # Where data flows, it is served, though the acknowledgement may have been lost.
+            if feed.proves or not (feed.state == "live" or self._ledger.live(feed.traits.key)):
                 continue
-            if feed.traits.incremental:
+            if feed.traits.incremental and feed.parsed:
                 deliveries += self._heal(feed, "malformed", recv)
             elif said := feed.skipped("malformed", recv):
                 deliveries.append(Delivery(feed, said))
@@ -272,10 +279,11 @@ class Session:
 
     def _heal(self, feed: Feed, reason: str, recv: int) -> list[Delivery]:
         """A book is no longer right: say so, and ask for its next snapshot, once in a while."""
-        if not self._ledger.live(feed.traits.key):
+        if feed.state == "refused":
             return []
-        said = feed.interrupted(reason, recv, "void" if feed.parsed else None)
-        self.stirred |= self._ledger.heal(feed.traits.key, self._heard)
+        said = feed.interrupted(reason, recv, "void")
+        self._ledger.heal(feed.traits.key, self._heard)
+        self.stirred = True
         return [Delivery(feed, said)] if said else []
 
     def _reply(self, message: Message, now: float, recv: int) -> list[tuple[Feed | None, list[Statement]]]:

@@ -60,7 +60,8 @@ def ticker(ts: int, last: str = "1", *, inst: str = "BTC-USDT") -> dict[str, Any
 
 
 def order(state: str = "live", **more: Any) -> dict[str, Any]:
-    row = {"instId": "BTC-USDT", "ordId": "1", "side": "buy", "px": "10", "sz": "1", "accFillSz": "0", "uTime": "1000"}
+    row = {"instId": "BTC-USDT", "ordId": "1", "side": "buy", "px": "10", "sz": "1", "uTime": "1000"}
+    row |= {"ordType": "limit", "accFillSz": "0"}
     return push("orders:instType=ANY", {**row, "state": state, **more})
 
 
@@ -69,6 +70,14 @@ def v1_order(status: int, number: int = 1) -> dict[str, Any]:
     row = {"symbol": "btc_usdt", "tradeAmount": "1", "createdDate": "1", "orderId": str(number), "averagePrice": "0"}
     row |= {"completedTradeAmount": "0", "tradeType": "buy", "status": str(status), "tradeUnitPrice": "1"}
     return {"channel": "ok_sub_spot_btc_usdt_order", "data": row}
+
+
+def v1(data: Any, channel: str) -> list[dict[str, Any]]:
+    return [{"binary": 0, "channel": channel, "data": data}]
+
+
+def v1_book(ts: int, bid: str = "9", inst: str = "btc_usdt", kind: str = "depth") -> list[dict[str, Any]]:
+    return v1({"asks": [["11", "1"]], "bids": [[bid, "1"]], "timestamp": ts}, f"ok_sub_spot_{inst}_{kind}")
 
 
 def ack(op: Op, text: str, number: str | None = None) -> dict[str, Any]:
@@ -98,20 +107,22 @@ class Call:
         raw: bool = False,
         parsed: bool = True,
         now: float = 0.0,
+        dialect: Dialect = V5,
     ) -> None:
+        self.dialect = dialect
         self.feeds = {} if feeds is None else feeds
         for text in subs:
-            one = feed(text, parsed=parsed)
+            one = feed(text, dialect=dialect, parsed=parsed)
             self.feeds[one.traits.key] = one
         self.now = now
         budget = budget or Budget(limits.requests)
-        terms = Terms(V5, limits, budget, credentials, parsed=parsed, raw=raw)
+        terms = Terms(dialect, limits, budget, credentials, parsed=parsed, raw=raw)
         self.session = Session(terms, self.feeds, now, 1_700_000_000_000)
 
     def sent(self) -> list[Any]:
         """Everything that is to be sent now: requests as objects, a ping as text."""
         frames = self.session.to_send(self.now)
-        return [frame.decode() if frame == b"ping" else orjson.loads(frame) for frame in frames]
+        return [frame.decode() if frame == self.dialect.ping() else orjson.loads(frame) for frame in frames]
 
     def hears(self, *messages: Any) -> list[Delivery]:
         frames = [message if isinstance(message, bytes) else orjson.dumps(message) for message in messages]
@@ -120,16 +131,15 @@ class Call:
     def records(self, *messages: Any) -> list[AnyRecord]:
         return records(self.hears(*messages))
 
+    def answers(self) -> list[Any]:
+        """The acknowledgements of everything that is to be sent now."""
+        return [answer for request in self.sent() for answer in _answers(self.dialect, request)]
+
     def accept(self) -> list[AnyRecord]:
         """Acknowledge all that is asked, until nothing is asked any more."""
         said: list[AnyRecord] = []
-        while requests := [request for request in self.sent() if request != "ping"]:
-            for request in requests:
-                if request["op"] == "login":
-                    continue
-                for argument in request["args"]:
-                    event = {"id": request["id"], "event": request["op"], "arg": argument}
-                    said += self.records(event)
+        while answers := self.answers():
+            said += self.records(*answers)
         return said
 
     def outcomes(self) -> dict[str, Refusal | None]:
@@ -139,6 +149,17 @@ class Call:
     def tick(self, seconds: float) -> None:
         self.now += seconds
         self.session.tick(self.now)
+
+
+def _answers(dialect: Dialect, request: Any) -> list[Any]:
+    if isinstance(request, str) or (isinstance(request, dict) and "login" in request.values()):
+        return []
+    if dialect is V5:
+        return [{"id": request["id"], "event": request["op"], "arg": argument} for argument in request["args"]]
+    if dialect is V3:
+        return [{"event": request["op"], "channel": channel} for channel in request["args"]]
+    asked = request if isinstance(request, list) else [request]
+    return [v1({"result": True, "channel": one["channel"]}, one["event"]) for one in asked]
 
 
 def records(deliveries: Iterable[Delivery]) -> list[AnyRecord]:

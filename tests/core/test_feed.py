@@ -248,7 +248,7 @@ def test_an_order_without_a_clock_may_return_to_an_earlier_state():
 def test_what_is_remembered_of_orders_without_a_clock_is_bounded():
     one = feed("orders:BTC-USDT", dialect=V1)
     one.asked()
-    assert len(after(one, *(v1_order(0, number) for number in range(1000)))) == 1000
+    assert len(after(one, *(v1_order(0, number) for number in range(1000)))) == 1001  # the first makes it live
     assert len(one._orders) <= 256
 
 
@@ -308,6 +308,29 @@ def test_a_book_without_a_normalised_form_passes():
     assert words(after(one, push(text, {"ts": "6"}, action="snapshot"))) == ["native"]
 
 
+@pytest.mark.parametrize("text", [TRADES, BOOK, TICKER])
+@pytest.mark.parametrize("parsed", [True, False])
+def test_what_comes_before_it_was_asked_for_is_of_another_subscription(text: str, parsed: bool):
+    message = {TRADES: trades(7), BOOK: book("snapshot", -1, 5), TICKER: ticker(1)}[text]
+
+    def pushed() -> list[Delivery]:
+        return one.push(message, RECV) if parsed else one.pushed_raw(RECV, b"{}")
+
+    one = feed(text, parsed=parsed)
+    assert pushed() == []
+    one.asked()
+    assert words(pushed()[0].statements) == ["live"]
+    one.interrupted("disconnected", RECV, "disconnected")
+    assert pushed() == []
+
+
+def test_what_flows_without_an_acknowledgement_may_be_lost_though_nothing_was_in_it():
+    one = feed(TICKER)
+    one.asked()
+    assert words(after(one, push(TICKER))) == ["live"]
+    assert words(one.interrupted("malformed", RECV)) == ["open malformed"]
+
+
 def test_to_be_asked_again_while_it_flows_does_not_begin_anew():
     one = lived(TRADES, trades(7))
     one.asked()
@@ -337,6 +360,8 @@ def test_raw_text_passes_untouched_and_only_the_links_losses_are_said():
     assert (words(said[0].statements), said[0].text, said[0].records) == (["live"], b'{"a" :1}', ())
     assert [(words(d.statements), d.text) for d in one.pushed_raw(RECV, b"x")] == [([], b"x")]
     assert words(one.interrupted("disconnected", RECV, "disconnected")) == ["open disconnected", "disconnected"]
+    assert one.pushed_raw(RECV, b"x") == []
+    one.asked()
     assert words(one.pushed_raw(RECV, b"y")[0].statements) == ["closed disconnected", "live"]
 
 
@@ -350,6 +375,7 @@ STEPS = st.one_of(
 def test_whatever_order_trades_come_in_each_is_delivered_once_and_gaps_are_in_order(steps: list[Any]):
     one, check = feed(TRADES), Consistent()
     got: list[str] = []
+    one.asked()
     for step, numbers in steps:
         if step == "trade":
             deliveries = one.push(trades(*numbers), RECV)
@@ -366,5 +392,6 @@ def test_whatever_order_trades_come_in_each_is_delivered_once_and_gaps_are_in_or
                 "ack": lambda: one.acknowledged(RECV),
             }[step]()
             check([Delivery(one, said)])
+            one.asked()
     assert len(got) == len(set(got))
     assert set(got) == {str(number) for step, numbers in steps if step == "trade" for number in numbers}

@@ -438,3 +438,59 @@ def test_whatever_happens_everything_wanted_ends_up_live_or_refused(
     wanted -= refused
     assert {key for key in keys if one.live(key)} == wanted
     assert wanted <= exchange.serves
+
+
+def test_to_heal_too_soon_waits_and_is_not_forgotten():
+    one = live("a")
+    for now in (0.0, 0.5):
+        one.heal("a", now)
+        if now:
+            assert asked(one, now) == []
+            assert one.deadline(now) == 1.0
+            now = 1.0
+        assert asked(one, now) == [("unsubscribe", ["a"])]
+        one.acknowledged("unsubscribe", "a")
+        assert asked(one, now) == [("subscribe", ["a"])]
+        one.acknowledged("subscribe", "a")
+    assert one.deadline(1.0) is None
+
+
+@pytest.mark.parametrize("end", ["unwant", "forget"])
+def test_what_waits_to_be_healed_may_leave(end: str):
+    one = live("a")
+    one.heal("a", 0.0)
+    asked(one)
+    one.acknowledged("unsubscribe", "a")
+    asked(one)
+    one.acknowledged("subscribe", "a")
+    assert not one.heal("a", 0.5)
+    getattr(one, end)("a")
+    assert asked(one, 1.0) == ([("unsubscribe", ["a"])] if end == "unwant" else [])
+
+
+def test_what_was_asked_and_not_acknowledged_is_healed():
+    one = wanting("a")
+    assert not one.heal("a", 0.0)
+    asked(one)
+    assert one.heal("a", 0.0)
+    assert asked(one) == [("unsubscribe", ["a"])]
+    one.acknowledged("subscribe", "a")
+    assert not one.live("a")
+    one.acknowledged("unsubscribe", "a")
+    assert asked(one) == [("subscribe", ["a"])]
+    one.acknowledged("subscribe", "a")
+    assert one.live("a")
+    assert one.deadline(0.0) is None
+
+
+def test_what_came_and_left_is_not_remembered():
+    one = ledger()
+    for number in range(1000):
+        key = str(number)
+        one.want(key, SIZE)
+        asked(one)
+        one.acknowledged("subscribe", key)
+        one.unwant(key)
+        asked(one)
+        one.acknowledged("unsubscribe", key)
+    assert one._known == {}

@@ -10,6 +10,7 @@ from exchange import (
     CREDENTIALS,
     LOGIN,
     RECV,
+    V1,
     Call,
     Consistent,
     ack,
@@ -22,6 +23,7 @@ from exchange import (
     ticker,
     trade,
     trades,
+    v1_book,
     words,
 )
 from hypothesis import given, settings
@@ -31,7 +33,7 @@ from okstream.dialects.signing import Credentials
 from okstream.errors import LinkError, LoginRefusedError
 from okstream.ledger import Budget
 from okstream.records import encode
-from okstream.venues import V3_LIMITS, V5_LIMITS
+from okstream.venues import V1_LIMITS, V3_LIMITS, V5_LIMITS
 
 TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
 ORDERS, LIQUIDATIONS = "orders:instType=ANY", "liquidations:instType=SWAP"
@@ -329,6 +331,33 @@ class TestRequests:
         assert call.outcomes() == {TRADES: None}
         assert one.state == "live"
 
+    def test_what_is_under_way_is_not_of_the_feed_that_comes_after(self):
+        call = on_air(TRADES)
+        (key,) = call.feeds
+        call.session.unwant(key)
+        call.feeds[key] = feed(TRADES)
+        call.session.want(key)
+        assert call.hears(trades(8)) == []
+        (left,) = call.answers()
+        assert call.hears(trades(9), left) == []
+        call.accept()
+        said = call.records(trades(10), trades(11))
+        assert [record.origin for record in said[1:]] == ["cached", None]
+
+    def test_what_is_under_way_is_no_snapshot_of_the_book_that_comes_after(self):
+        call = Call([BOOK], dialect=V1, limits=V1_LIMITS)
+        call.accept()
+        assert words(call.records(v1_book(1000))) == ["live", "book snapshot"]
+        (key,) = call.feeds
+        call.session.unwant(key)
+        call.feeds[key] = feed(BOOK, dialect=V1)
+        call.session.want(key)
+        assert call.hears(v1_book(1100)) == []
+        (left,) = call.answers()
+        assert call.hears(v1_book(1200), left) == []
+        call.accept()
+        assert words(call.records(v1_book(1300), v1_book(1400))) == ["live", "book snapshot", "book update"]
+
     def test_what_was_refused_is_not_asked_for_by_the_next_connection(self):
         call = Call([TICKER, TRADES])
         call.sent()
@@ -438,6 +467,28 @@ class TestUnreadable:
         call = on_air(TICKER, LIQUIDATIONS)
         assert words(call.records(push(TICKER, {"instId": 5}))) == ["open malformed"]
         assert call.feeds["liquidation-orders:instType=SWAP"].gap is None
+
+    def test_what_flows_is_served_though_its_acknowledgement_was_lost(self):
+        call = Call([TICKER, BOOK])
+        call.sent()
+        assert words(call.records(b'{"event":"subscr')) == []
+        assert words(call.records(ticker(1), book("snapshot", -1, 5))) == ["live", "ticker", "live", "book snapshot"]
+        assert words(call.records(b"{")) == ["open malformed", "open malformed", "void"]
+        assert words(call.records(ticker(3))) == ["closed malformed", "ticker"]
+        assert [request["op"] for request in call.sent()] == ["unsubscribe"]
+        call.hears(ack("unsubscribe", BOOK, "2"))
+        call.accept()
+        assert words(call.records(book("snapshot", -1, 9))) == ["closed malformed", "live", "book snapshot"]
+
+    def test_a_quiet_book_is_healed_again_once_that_may_be(self):
+        call = on_air(BOOK)
+        for number in (20, 40):
+            call.hears(b"{")
+            assert call.feeds["books:BTC-USDT"].state == "void"
+            call.now = max(call.now, call.session.deadline(call.now)) if number == 40 else call.now
+            call.accept()
+            assert words(call.records(book("snapshot", -1, number)))[-1] == "book snapshot"
+        assert call.now == 1.0
 
     def test_a_book_is_healed_by_one_unsubscribe_and_then_one_subscribe(self):
         call = on_air(BOOK)
@@ -549,6 +600,39 @@ class TestRaw:
         assert words(call.records(trades(99), book("update", 98, 99))) == []
         assert words(call.records(b"{")) == ["open malformed", "open malformed"]
         assert words(call.records(trades(100), book("update", 99, 100))) == ["closed malformed"] * 2
+
+    def test_a_book_is_not_asked_for_again(self):
+        call = Call([BOOK], raw=True, parsed=False)
+        call.accept()
+        call.hears(book("snapshot", -1, 5))
+        assert words(call.records(b"{")) == ["open malformed"]
+        assert call.sent() == []
+        assert words(call.records(book("update", 7, 8))) == ["closed malformed"]
+        assert call.session.deadline(0.0) == 20.0
+
+    def test_all_that_share_a_frame_resume_before_it(self):
+        call = Call(["book5:BTC-USDT", "book5:ETH-USDT"], dialect=V1, limits=V1_LIMITS, raw=True, parsed=False)
+        call.accept()
+        both = orjson.dumps(v1_book(1, "9", "btc_usdt", "depth_5") + v1_book(1, "9", "eth_usdt", "depth_5"))
+        check = Consistent()
+        for _ in range(2):
+            said = call.hears(both)
+            check(said)
+            assert [delivery.text for delivery in said] == [None, both]
+            assert [words(delivery.statements)[-1] for delivery in said] == ["live", "live"]
+            assert [delivery.text for delivery in call.hears(both)] == [both]
+            check(call.session.closed(RECV))
+            call = Call(feeds=call.feeds, dialect=V1, limits=V1_LIMITS, raw=True, parsed=False)
+            call.accept()
+
+    def test_a_shared_frame_beside_records_is_one_text_and_comes_last(self):
+        call = Call(["book5:BTC-USDT", "book5:ETH-USDT"], dialect=V1, limits=V1_LIMITS, raw=True)
+        call.accept()
+        both = orjson.dumps(v1_book(1, "9", "btc_usdt", "depth_5") + v1_book(1, "9", "eth_usdt", "depth_5"))
+        said = call.hears(both)
+        assert words(record for one in said for record in one.records) == ["book snapshot"] * 2
+        assert [delivery.text for delivery in said] == [None, both]
+        assert [delivery.text for delivery in call.hears(both)] == [both]
 
     def test_bad_frames_with_good_ones_between_do_not_end_the_connection(self):
         call = Call([TRADES], raw=True, parsed=False)
