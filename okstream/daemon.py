@@ -90,10 +90,10 @@ async def _after(work: Coroutine[Any, Any, Any]) -> int:
 async def _unless_refused(streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]]) -> int:
     """Subscribe to all; say which are refused; end only if none is left."""
     answers = await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted))
-    if not any(answers):
-        return REFUSED
-    await asyncio.Event().wait()
-    return OK
+    if any(answers):
+        await streaming.refused()
+        complain("nothing is left that the exchange serves")
+    return REFUSED
 
 
 async def _subscribed(streaming: Stream, sub: Subscription, venue: str | Venue | None) -> bool:

@@ -10,19 +10,20 @@ import asyncio
 import logging
 import random
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
 from .dialects import Refusal
 from .dialling import OPEN_TIMEOUT, WIRE_LOG, Backoff, Dial, Spacing, describe, ending, gap_lines, header, refusal
-from .errors import LinkError, RefusedError
+from .errors import LinkError, LoginRefusedError, RefusedError
 from .feed import Delivery, Feed
 from .records import Status
 from .rest import date_ms, retry_after, shown
@@ -150,7 +151,7 @@ class Counters:
     connects: int = 0
     failures: int = 0
     frames: int = 0
-    session: dict[str, int] = field(default_factory=dict)
+    session: Counter[str] = field(default_factory=Counter)
 
 
 class Link:
@@ -160,6 +161,7 @@ class Link:
     Args:
         deliver: takes what arrives; called between frames, must not block.
         settled: told of each subscription that was acknowledged (None) or refused.
+        known: names of venues that let us in before, shared by all links.
         clock_offset: measures the exchange's clock minus ours in ms; awaited before a login.
     """
 
@@ -174,6 +176,7 @@ class Link:
         deliver: Callable[[list[Delivery]], None],
         settled: Callable[[Feed, Refusal | None], None],
         spacing: Spacing,
+        known: set[str],
         wall_ns: Callable[[], int],
         chance: random.Random,
         clock_offset: Callable[[], Any] | None = None,
@@ -193,6 +196,7 @@ class Link:
         self._deliver = deliver
         self._settled = settled
         self._spacing = spacing
+        self._known = known
         self._backoff = Backoff(chance)
         self._chance = chance
         self._measure_clock = clock_offset
@@ -269,7 +273,9 @@ class Link:
             self._lost_at = self._loop.time()
         refused = refusal(error)
         if refused is not None:
-            if not self._succeeded:
+            # Credentials are this link's own; whether we are let in at all, another one may know.
+            login = isinstance(refused, LoginRefusedError)
+            if not (self._succeeded or (self.venue.name in self._known and not login)):
                 self._say("failed", {"code": refused.code, "message": str(refused)})
                 raise type(refused)(f"{self.name}: {refused}", refused.code) from None
             delay = max(self._backoff.next(), SLOW_RETRY * self._chance.uniform(0.8, 1.2))
@@ -292,6 +298,7 @@ class Link:
         wall_ms = self.wall_ns() // 1_000_000
         date = date_ms(header(connection.response, "Date"))
         session = Session(self.terms, self.feeds, opened, wall_ms, offset, None if date is None else date - wall_ms)
+        session.counters = self.counters.session
         self._session = session
         self.counters.connects += 1
         lost = True
@@ -302,7 +309,6 @@ class Link:
             raise
         finally:
             self._session = None
-            self.counters.session = dict(session.counters)
             if self._loop.time() - opened >= HEALTHY:
                 self._backoff.reset()
             if lost:
@@ -310,6 +316,12 @@ class Link:
             await self._close(connection)
 
     async def _dial(self) -> _Connection:
+        try:
+            return await self._dialled()
+        except InvalidProxy:  # its text shows the proxy's password
+            raise LinkError("the proxy cannot be used; is its URL right?") from None
+
+    async def _dialled(self) -> _Connection:
         options: dict[str, Any] = {"ssl": self._tls} if self._tls and self.url.startswith("wss:") else {}
         connection = await Dial(
             self.url,
@@ -327,13 +339,16 @@ class Link:
         return connection
 
     async def _converse(self, session: Session, connection: _Connection) -> None:
-        was_ready = False
+        was_ready, opened = False, self._loop.time()
         while True:
             self.wake.clear()
             session.stirred = False
             if self._bug is not None:
                 raise self._bug
             session.tick(self._loop.time())
+            if session.notice is not None:
+                log.warning("%s: %.0f s after connecting: %s", self.name, self._loop.time() - opened, session.notice)
+                session.notice = None
             settled, session.settled = session.settled, []
             for feed, answer in settled:
                 self._settled(feed, answer)
@@ -341,6 +356,7 @@ class Link:
                 raise session.ending
             if session.ready and not was_ready:
                 was_ready = self._succeeded = True
+                self._known.add(self.venue.name)
                 if self._lost_at is not None:
                     log.warning("%s: connected again after %.1f s", self.name, self._loop.time() - self._lost_at)
                     self._lost_at = None

@@ -5,6 +5,7 @@ There is one link for each venue, path and account, made when a subscription fir
 """
 
 import asyncio
+import logging
 import random
 import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -24,9 +25,13 @@ from .errors import ConfigError
 from .feed import Delivery, Feed, Statements
 from .ledger import Budget
 from .link import Link
+from .records import Statement
 from .session import Terms
 from .venues import Venue
 
+log = logging.getLogger("okstream.link")
+
+_WARN_EVERY = 3600.0
 _PROXIES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
 
@@ -62,17 +67,40 @@ class Wiring:
             raise ConfigError("tls must verify certificates and host names; to trust one of your own, load it there")
 
 
+class SharedBudget(Budget):
+    """One link's hold on a budget that it shares; says when it is spent, once an hour at most."""
+
+    def __init__(self, link: str, budget: Budget, warned: dict[Budget, float]) -> None:
+        super().__init__(None)
+        self._link = link
+        self._budget = budget
+        self._warned = warned
+
+    def take(self, now: float, healing: bool = False) -> bool:
+        taken = self._budget.take(now, healing)
+        if not taken and now >= self._warned.get(self._budget, -_WARN_EVERY) + _WARN_EVERY:
+            self._warned[self._budget] = now
+            seconds = self.ready(now, healing) - now
+            log.warning("%s: the venue's requests for this hour are spent; it goes on in %.0f s", self._link, seconds)
+        return taken
+
+    def ready(self, now: float, healing: bool = False) -> float:
+        return self._budget.ready(now, healing)
+
+
 class Links:
     """The links of one stream. Connects to one host are spaced, whichever links make them."""
 
     def __init__(self, wiring: Wiring, accounts: Mapping[str, Credentials], start: Callable[[Link], None]) -> None:
-        self._wiring = wiring
+        self.wiring = wiring
         self._accounts = dict(accounts)
         self._start = start
         self._venues: dict[str, Venue] = {}
         self._links: dict[tuple[str, str, str | None], Link] = {}
         self._spacings: dict[str, Spacing] = {}
         self._budgets: dict[str, Budget] = {}
+        self._warned: dict[Budget, float] = {}
+        self._known: set[str] = set()
 
     def __len__(self) -> int:
         """How many are needed."""
@@ -82,6 +110,10 @@ class Links:
     def live(self) -> int:
         """How many of these are up, and logged in where they must be."""
         return sum(bool(link.feeds) and link.state == "live" for link in self._links.values())
+
+    def count(self, name: str) -> int:
+        """How often `name` happened, see Session.counters, on all links so far."""
+        return sum(link.counters.session[name] for link in self._links.values())
 
     def assign(self, venue: Venue, sub: Subscription) -> Subscription:
         """
@@ -122,14 +154,15 @@ class Links:
         return link
 
     def _made(self, venue: Venue, path: str, account: str | None) -> Link:
-        wiring = self._wiring
+        wiring = self.wiring
+        name = " ".join([venue.name, path, *([account] if account else [])])
         budget = Budget(venue.limits.requests)
         if venue.limits.requests_shared:
-            budget = self._budgets.setdefault(venue.url, budget)
+            budget = SharedBudget(name, self._budgets.setdefault(venue.url, budget), self._warned)
         credentials = self._accounts[account] if account else None
         clock_offset = partial(rest.clock_offset, venue, wiring.wall_ns, wiring.proxy, wiring.tls)
         return Link(
-            " ".join([venue.name, path, *([account] if account else [])]),
+            name,
             venue,
             path,
             Terms(load(venue.dialect), venue.limits, budget, credentials, wiring.cap, wiring.parsed, wiring.raw),
@@ -137,6 +170,7 @@ class Links:
             deliver=wiring.deliver,
             settled=wiring.settled,
             spacing=self._spacings.setdefault(venue.url, Spacing(venue.limits.connects)),
+            known=self._known,
             wall_ns=wiring.wall_ns,
             chance=wiring.chance,
             clock_offset=clock_offset if credentials else None,
@@ -151,7 +185,7 @@ def _check_proxy(proxy: str) -> None:
         good = parts.scheme in _PROXIES and parts.hostname and parts.port != 0
     except ValueError:
         good = False
-    if not good or parts.path.strip("/") or parts.query or parts.fragment:
+    if not good or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigError("the proxy is not a URL of one; write http://host:port or socks5://host:port")
     if parts.username is not None and parts.password is None:
         raise ConfigError("the proxy's user has no password; write http://user:password@host:port")
@@ -176,6 +210,7 @@ class Wanted:
         self._parsed = parsed
         self._forget = forget
         self._waiting: dict[Feed, set[asyncio.Future[Refusal | None]]] = {}
+        self._answered = asyncio.Event()
 
     async def ask(self, venue: Venue, subs: Sequence[Subscription]) -> tuple[bool, dict[Feed, Refusal]]:
         """
@@ -208,14 +243,24 @@ class Wanted:
 
     def settle(self, feed: Feed, refusal: Refusal | None) -> None:
         """The exchange has answered. What is refused later stays, so that its state can be seen."""
+        self._answered.set()
         waiters = self._waiting.pop(feed, None)
         if waiters is None:
+            if refusal is not None:
+                code = f" ({refusal.code})" if refusal.code else ""
+                log.error("%s: %s is no longer served: %s%s", feed.venue, feed.sub, refusal.message, code)
             return
         if refusal is not None:
             self.remove(feed)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(refusal)
+
+    async def refused(self) -> None:
+        """Wait until there is nothing that is not refused."""
+        while any(feed.state != "refused" for feed, _ in self.feeds.values()):
+            self._answered.clear()
+            await self._answered.wait()
 
     def remove(self, feed: Feed) -> None:
         """Unsubscribe from `feed`."""
@@ -224,6 +269,17 @@ class Wanted:
         self._forget(feed)
         for waiter in self._waiting.pop(feed, ()):
             waiter.cancel()
+
+    def end(self, feed: Feed) -> None:
+        """Unsubscribe from `feed`, and say so: what is missing of it ends here, too."""
+        wiring = self._links.wiring
+        now = wiring.wall_ns()
+        said: list[Statement] = []
+        if feed.gap is not None:
+            said.append(replace(feed.gap, recv=now, state="closed"))
+            feed.gap = None
+        wiring.deliver([Delivery(feed, [*said, feed.status("ended", now)])])
+        self.remove(feed)
 
     def abandon(self) -> None:
         """No answer will come any more."""
@@ -236,7 +292,7 @@ class Wanted:
         if known is not None:
             if known[0].state != "refused" or known[0] in self._waiting:
                 return known[0]
-            self.remove(known[0])  # refused since it last flowed: ask anew
+            self.end(known[0])  # refused since it last flowed: ask anew
         feed = Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed)
         link = self._links.get(venue, feed.traits.path, sub.account)
         if (same := link.feeds.get(feed.traits.key)) is not None:

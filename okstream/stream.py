@@ -23,7 +23,7 @@ from .dialects import Refusal
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import LANE_BYTES, Fanout, Flow, Lane, records
-from .feed import Delivery, Feed, Statements
+from .feed import Delivery, Feed, Statements, _position
 from .inflate import CAP, INFLATING
 from .links import Links, Places, Wanted, Wiring, finished
 from .records import SCHEMA, AnyRecord, Gap, Status
@@ -42,7 +42,8 @@ class SubscriptionState:
     """
     What has become of one subscription.
 
-    `state` is a status word, `since` when it began (ns); `last_ts` the exchange's time of the last record (ms).
+    `state` is a status word, `since` when it began (ns); `last_ts` the exchange's time of the last record (ms), and
+    `last_id` what tells it from others: a trade's id, a book's seq, None where it has none.
     """
 
     venue: str
@@ -50,6 +51,7 @@ class SubscriptionState:
     state: str
     since: int
     last_ts: int | None
+    last_id: str | int | None
     gap: Gap | None
 
 
@@ -57,7 +59,8 @@ class SubscriptionState:
 class Stats:
     """
     How the stream is doing: `records` and the worst `lag_ms` (exchange's clock to ours) since the last look;
-    how many `links` of `links_wanted` are up, gaps are open, and records were `dropped` by full lanes so far.
+    how many `links` of `links_wanted` are up, and gaps are open; and so far, how many records were `dropped` by full
+    lanes, and messages were `unreadable` or of an `unknown` kind.
     """
 
     records: int
@@ -66,6 +69,8 @@ class Stats:
     links_wanted: int
     open_gaps: int
     dropped: int
+    unreadable: int
+    unknown: int
 
 
 class Stream:
@@ -109,7 +114,7 @@ class Stream:
         named = {"main": accounts} if isinstance(accounts, Credentials) else dict(accounts or {})
         self._wall_ns = wall_ns
         self._cap = inflate_cap
-        self._statements = Statements(secrets.token_hex(2))
+        self._statements = Statements(secrets.token_hex(4))
         self._fanout = Fanout(sinks, lane_bytes, wall_ns, statements, count)
         wiring = Wiring(
             self._fanout.put, self._settle, wall_ns, chance or random.Random(), inflate_cap,
@@ -203,6 +208,10 @@ class Stream:
         if self._failure is not None:
             raise self._failure
 
+    async def refused(self) -> None:
+        """Wait until the exchange serves nothing, or nothing any more, of what is subscribed to."""
+        await self._wanted.refused()
+
     # -- subscriptions
 
     async def subscribe(
@@ -261,9 +270,7 @@ class Stream:
             if (place.name, sub) not in self._feeds:
                 raise ConfigError(f"{sub} is not subscribed to at {place.name}")
         for sub in subs:
-            feed, _ = self._feeds[place.name, sub]
-            self._fanout.put([Delivery(feed, [feed.status("ended", self._wall_ns())])])
-            self._wanted.remove(feed)
+            self._wanted.end(self._feeds[place.name, sub][0])
 
     def check(self, *subs: Subscription, venue: str | Venue | None = None) -> None:
         """
@@ -279,15 +286,19 @@ class Stream:
     def state(self) -> list[SubscriptionState]:
         """Return what has become of each subscription."""
         return [
-            SubscriptionState(name, sub, feed.state, feed.since, feed.last.ts if feed.last else None, feed.gap)
-            for (name, sub), (feed, _) in self._feeds.items()
+            SubscriptionState(*key, feed.state, feed.since, last.ts if last else None, _position(last), feed.gap)
+            for key, (feed, _) in self._feeds.items()
+            for last in [feed.last]
         ]
 
     def stats(self) -> Stats:
         """Return what passed since the last call."""
-        flow, self._fanout.flow = self._fanout.flow, Flow(timed=True)
+        flow, self._fanout.flow, links = self._fanout.flow, Flow(timed=True), self._links
         open_gaps = sum(feed.gap is not None for feed, _ in self._feeds.values())
-        return Stats(flow.records, flow.lag_ms, self._links.live, len(self._links), open_gaps, self._fanout.dropped)
+        return Stats(
+            flow.records, flow.lag_ms, links.live, len(links), open_gaps, self._fanout.dropped,
+            links.count("unreadable"), links.count("unknown"),
+        )  # fmt: skip
 
     @property
     def memory_bound(self) -> int:
@@ -302,8 +313,11 @@ class Stream:
     async def __anext__(self) -> AnyRecord:
         lane = self._lane or self._reading()
         while not self._pending:
+            lane.held = 0
             if len(lane):
-                self._pending.extend(records(lane.take()))
+                before = lane.weight
+                self._pending.extend(records(lane.take(within=lane.share)))
+                lane.held = before - lane.weight
             elif not self._ended.is_set():
                 await lane.ready.wait()
                 if not len(lane):

@@ -31,6 +31,7 @@ from okstream.errors import ConfigError, LoginRefusedError, RefusedError
 from okstream.inflate import CAP
 from okstream.ledger import Budget
 from okstream.link import _Connection
+from okstream.links import SharedBudget
 from okstream.records import Status, encode
 from okstream.rest import date_ms, retry_after, shown
 from okstream.session import Terms
@@ -414,6 +415,33 @@ def test_a_refusal_after_a_success_is_tried_again_slowly():
     assert state[0].state == "live"
 
 
+def test_a_later_link_that_is_refused_does_not_end_what_flows():
+    async def scenario():
+        async with Simulator("okx-v5", Settings(start_ms=START_MS)) as sim, stream(place(sim.url)) as streaming:
+            await streaming.subscribe("ticker:BTC-USDT")
+            sim.inject("handshake:status=403,n=2")
+            asked = asyncio.create_task(streaming.subscribe("candle-1m:BTC-USDT"))
+            said = await statuses(streaming, 300)
+            await asked
+            return [status.state for status in said if status.state in {"refused", "failed", "live"}]
+
+    assert testing.run(scenario) == ["live", "refused", "refused", "live"]
+
+
+def test_a_budget_that_is_spent_is_told_once_an_hour_with_when_it_goes_on(caplog):
+    budget, warned = Budget(2), {}
+    one, other = (SharedBudget(name, budget, warned) for name in ("okx public", "okx business"))
+    assert one.take(0.0)
+    assert not one.take(10.0)
+    assert not other.take(20.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "okx public: the venue's requests for this hour are spent; it goes on in 3591 s"
+    ]
+    assert other.take(3700.0)
+    assert not other.take(3710.0)
+    assert "okx business" in caplog.records[-1].getMessage()
+
+
 def test_headers_said_twice_or_nonsense_do_no_harm():
     async def scenario():
         headers = ["Date: x", "Date: y", "Retry-After: 1", "Retry-After: 2", "Location: ws://127.0.0.1:1/elsewhere"]
@@ -633,13 +661,28 @@ def test_tls_does_not_disturb_a_venue_without():
 @pytest.mark.parametrize(
     "proxy",
     ["nonsense", "ftp://host:1", "http://", "http://u:PASSMARK@host:port", "http://PASSMARK@host:1", "http://host/x",
-     "http://u:PASSMARK@host:99999"],
+     "http://u:PASSMARK@host:99999", "http://u:PASSMARK@host//"],
 )  # fmt: skip
 def test_a_bad_proxy_is_a_mistake_that_does_not_show_its_password(proxy):
     with pytest.raises(ConfigError, match="proxy") as error:
         Stream("okx", proxy=proxy)
     assert "PASSMARK" not in str(error.value)
     assert error.value.__suppress_context__ or error.value.__context__ is None
+
+
+def test_a_proxy_that_websockets_does_not_take_shows_no_password(caplog, monkeypatch):
+    monkeypatch.setattr("okstream.links._check_proxy", lambda proxy: None)
+
+    async def scenario():
+        async with stream(place("ws://127.0.0.1:9"), proxy="http://u:PASSMARK-4711@host//") as streaming:
+            asking = asyncio.create_task(wanting(streaming))
+            said = await statuses(streaming, 5)
+            await asking
+            return [encode(status).decode() for status in said]
+
+    said = testing.run(scenario)
+    assert any("the proxy cannot be used" in text for text in said)
+    unseen(caplog, said)
 
 
 @both
