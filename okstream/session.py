@@ -206,7 +206,7 @@ class Session:
             carrier.text = None
         if carriers:
             carriers[-1].text = text
-            carriers[-1].weight = max(carriers[-1].weight, len(text) if self._terms.parsed else RECORD_WEIGHT * len(text))
+            carriers[-1].weight = max(carriers[-1].weight, RECORD_WEIGHT * len(text))
         return [delivery for delivery in deliveries if delivery.statements or delivery.records or delivery.text]
 
     def _want(self, key: str, feed: Feed) -> None:
