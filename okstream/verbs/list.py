@@ -6,9 +6,9 @@ from okstream import venues
 from okstream.channels import BARS, PUBLIC, USER
 from okstream.dialects import Dialect, load
 
-_LOGINS = {name: " (login)" for name in USER} | {
-    name: " (login and fee tier VIP4 on okx-v5)" for name in ("book-l2-tbt", "book50-l2-tbt", "fills")
-}
+_LOGINS = dict.fromkeys(USER, " (login)") | dict.fromkeys(
+    ("book-l2-tbt", "book50-l2-tbt", "fills"), " (login and fee tier VIP4 on okx-v5)"
+)
 
 
 def venues_table() -> str:
