@@ -1,6 +1,7 @@
 """The front door as a program meets it: against the simulated exchange, over real sockets."""
 
 import asyncio
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +14,12 @@ from support.peers import http, silence, tcp
 import okstream
 from okstream import ConfigError, Credentials, SinkError, Stream, SubscriptionRefusedError, testing, venues
 from okstream.channels import Subscription
+from okstream.daemon import serve
 from okstream.errors import RefusedError
-from okstream.records import Status, Ticker
+from okstream.exits import REFUSED
+from okstream.records import Gap, Status, Ticker
 from okstream.simulator import TEST_ACCOUNT, Account, Settings, Simulator
+from okstream.sinks.lines import Lines
 from okstream.venues import Venue
 
 START_MS = testing.START_NS // 1_000_000
@@ -200,6 +204,115 @@ def test_unsubscribing_while_running():
         return {str(state.subscription): state.state for state in streaming.state()}
 
     assert virtually(scenario) == {BTC: "live", ETH: "live"}
+
+
+def ended(sim: Simulator, inst: str) -> None:
+    """The exchange ends one ticker by itself."""
+    (connection,) = sim.connections
+    sim._talks[connection.id].say({"event": "unsubscribe", "arg": {"channel": "tickers", "instId": inst}})
+
+
+def test_what_is_refused_later_is_logged_and_its_gap_ends_when_it_is_asked_anew(caplog):
+    async def scenario(sim, streaming):
+        reading = aiter(streaming)
+        await streaming.subscribe(BTC)
+        await asyncio.sleep(3)
+        ended(sim, "BTC-USDT")
+        await asyncio.sleep(3)
+        assert [(state.state, state.gap.reason) for state in streaming.state()] == [("refused", "refused")]
+        await streaming.subscribe(BTC, timeout=10)
+        await asyncio.sleep(3)
+        await streaming.close()
+        return [record async for record in reading if record.channel == "ticker"]
+
+    said = virtually(scenario)
+    told = [(record.state, getattr(record, "reason", None)) for record in said if isinstance(record, Gap | Status)]
+    assert told == [
+        ("live", None), ("open", "refused"), ("refused", None), ("closed", "refused"), ("ended", None), ("live", None),
+    ]  # fmt: skip
+    opened, closed = (record for record in said if isinstance(record, Gap))
+    assert (closed.gap, closed.after_ts, closed.until) == (opened.gap, opened.after_ts, None)
+    (logged,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert logged == "okx: ticker:BTC-USDT is no longer served: the exchange ended this subscription by itself"
+
+
+def test_once_everything_is_refused_that_can_be_waited_for():
+    async def scenario(sim, streaming):
+        await streaming.subscribe("ticker", "BTC-USDT", "ETH-USDT")
+        waiting = asyncio.create_task(streaming.refused())
+        ended(sim, "BTC-USDT")
+        await asyncio.sleep(5)
+        assert not waiting.done()
+        ended(sim, "ETH-USDT")
+        await asyncio.wait_for(waiting, 5)
+
+    virtually(scenario)
+
+
+def test_a_daemon_ends_when_nothing_is_left_that_is_not_refused(capsys):
+    async def scenario():
+        read, write = os.pipe()
+        try:
+            async with exchange() as sim:
+                sink = Lines(write, "pipe")
+                streaming = Stream(place(sim), sinks=[sink])
+                serving = asyncio.create_task(serve(streaming, sink, [(Subscription("ticker", "BTC-USDT"), None)]))
+                for _ in range(1000):
+                    await asyncio.sleep(0.01)
+                    if [state.state for state in streaming.state()] == ["live"]:
+                        break
+                ended(sim, "BTC-USDT")
+                return await asyncio.wait_for(serving, 10)
+        finally:
+            os.close(read)
+            os.close(write)
+
+    assert asyncio.run(scenario()) == REFUSED
+    assert "nothing is left that the exchange serves" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_or_is_unknown_is_counted_over_all_connections(caplog):
+    async def scenario(sim, streaming):
+        await streaming.subscribe(BTC)
+        for _ in range(2):
+            sim.inject("unknown-event")
+            sim.inject("malformed")
+            sim.inject("notice:lead=2")
+            await asyncio.sleep(20)
+        return streaming.stats(), sim.counters.connections
+
+    stats, connections = virtually(scenario)
+    assert (stats.unknown, stats.unreadable, connections) == (2, 2, 3)
+    notices = [record.getMessage() for record in caplog.records if "will soon be closed" in record.getMessage()]
+    assert [text[:35] for text in notices] == [
+        "okx public: 0 s after connecting: T",
+        "okx public: 18 s after connecting: ",
+    ]
+
+
+def test_the_state_tells_what_a_gap_would_begin_after():
+    async def scenario(sim, streaming):
+        await streaming.subscribe(BTC)
+        await streaming.subscribe("trades:BTC-USDT")
+        await streaming.subscribe("book:BTC-USDT")
+        await asyncio.sleep(5)
+        before = {state.subscription.channel: state.last_id for state in streaming.state()}
+        sim.inject("drop")
+        await asyncio.sleep(0.01)
+        return before, {state.subscription.channel: state.gap.after for state in streaming.state() if state.gap}
+
+    last, after = virtually(scenario)
+    assert last["ticker"] is None
+    assert last["trades"].isdecimal()
+    assert isinstance(last["book"], int)
+    assert last == after
+
+
+def test_an_instance_is_one_of_very_many():
+    async def scenario(sim, streaming):
+        return (await anext(aiter(streaming))).detail["instance"]
+
+    assert len(virtually(scenario)) == 8
 
 
 def test_unsubscribing_from_what_another_task_waits_for_ends_its_wait():
