@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from okstream.simulator import TEST_ACCOUNT
+
 settings.register_profile("okstream", deadline=None, max_examples=100)
 settings.load_profile("okstream")
 
@@ -22,8 +24,11 @@ def recordings() -> Path:
     return path
 
 
-SECRETS = ("marker-key-7c1e", "marker-secret-9f2b", "marker-phrase-4d0a")
-"""Credentials that tests log in with, or fail to; nothing may ever print or log one of them."""
+MARKERS = ("marker-key-7c1e", "marker-secret-9f2b", "marker-phrase-4d0a")
+"""Wrong credentials that tests try to log in with."""
+
+SECRETS = (*MARKERS, TEST_ACCOUNT.secret, TEST_ACCOUNT.passphrase)
+"""What nothing may ever print or log, but `okstream simulate` its own."""
 
 
 @pytest.hookimpl(wrapper=True)
