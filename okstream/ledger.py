@@ -22,6 +22,7 @@ _BACKOFF_CAP = 600.0
 _HEAL_BACKOFF = 1.0
 _HEAL_BACKOFF_CAP = 60.0
 _DOUBLINGS = 10
+_RETIRED = 256
 _ENVELOPE = 64
 """Bytes of a request around its arguments."""
 
@@ -113,6 +114,7 @@ class Ledger:
         self._requests: dict[str, Request] = {}
         self._asked: dict[tuple[Op, str], Request] = {}
         self._known: dict[str, int] = {}
+        self._retired: deque[str] = deque()
         self._alone = False
         self._numbers = 0
         self._groups = 0
@@ -148,10 +150,9 @@ class Ledger:
         Returns whether that is begun: not where it is under way. Where the last time was too short ago it waits.
         """
         wish = self._wishes.get(key)
-        if wish is None or self.leaving(key):
-            return False
+        self._to_heal.pop(key, None)
         # Without an acknowledgement it may be served all the same.
-        if not wish.live and not wish.attempts and ("subscribe", key) not in self._asked:
+        if wish is None or self.leaving(key) or not (wish.live or wish.attempts or ("subscribe", key) in self._asked):
             return False
         if now < wish.heal_from:
             self._to_heal[key] = None
@@ -161,7 +162,6 @@ class Ledger:
         wish.heal_from = now + min(_HEAL_BACKOFF * 2**wish.heals, _HEAL_BACKOFF_CAP)
         wish.heals = min(wish.heals + 1, _DOUBLINGS)
         wish.healing, wish.live = True, False
-        self._to_heal.pop(key, None)
         self._to_subscribe.pop(key, None)
         self._to_unsubscribe[key] = wish.size
         return True
@@ -179,7 +179,6 @@ class Ledger:
         """Yield what is to be asked now, as (op, keys, request id), and count it as asked."""
         self._ask_again(now)
         for key in [key for key in self._to_heal if now >= self._wishes[key].heal_from]:
-            del self._to_heal[key]
             self.heal(key, now)
         if now < self._held_until:
             return
@@ -222,8 +221,8 @@ class Ledger:
             # Any other answer is late: what follows it has been asked for already.
             self._wishes[key].live = False
             self._to_subscribe[key] = None
-        elif key not in self._wishes and not self.leaving(key):
-            self._known.pop(key, None)
+        elif key not in self._wishes:
+            self._retire(key)
         return settled + (self._pin_rest(request) if request else [])
 
     def _find(self, op: Op, key: str, number: str | None) -> Request | None:
@@ -288,14 +287,20 @@ class Ledger:
         for key, _ in pinned:
             self._answered(request, key)
             self._gone(request.op, key)
-            if request.op == "unsubscribe" and key not in self._wishes and not self.leaving(key):
-                self._known.pop(key, None)
         return pinned if request.op == "subscribe" else []
 
     def _gone(self, op: Op, key: str) -> None:
         # An unsubscribe that is refused means that there is nothing to unsubscribe from.
         if op == "unsubscribe" and key in self._wishes:
             self._to_subscribe[key] = None
+        elif op == "unsubscribe":
+            self._retire(key)
+
+    def _retire(self, key: str) -> None:
+        """Forget that `key` was ever asked for, but not at once: late replies still name it."""
+        self._retired.append(key)
+        if len(self._retired) > _RETIRED and (oldest := self._retired.popleft()) not in self._wishes:
+            self._known.pop(oldest, None)
 
     def _hold(self, request: Request | None, now: float) -> None:
         # One request may be answered with one such error for each of its arguments.

@@ -65,11 +65,11 @@ def order(state: str = "live", **more: Any) -> dict[str, Any]:
     return push("orders:instType=ANY", {**row, "state": state, **more})
 
 
-def v1_order(status: int, number: int = 1) -> dict[str, Any]:
-    """What the v1 decoder of orders:BTC-USDT takes; there is no time of the change in it."""
+def v1_order(status: int, number: int = 1) -> list[dict[str, Any]]:
+    """A push of the orders:BTC-USDT of v1; there is no time of the change in it."""
     row = {"symbol": "btc_usdt", "tradeAmount": "1", "createdDate": "1", "orderId": str(number), "averagePrice": "0"}
     row |= {"completedTradeAmount": "0", "tradeType": "buy", "status": str(status), "tradeUnitPrice": "1"}
-    return {"channel": "ok_sub_spot_btc_usdt_order", "data": row}
+    return v1(row, "ok_sub_spot_btc_usdt_order")
 
 
 def v1(data: Any, channel: str) -> list[dict[str, Any]]:

@@ -237,7 +237,7 @@ def test_an_order_without_a_clock_may_return_to_an_earlier_state():
     one = feed("orders:BTC-USDT", dialect=V1)
     one.asked()
     one.acknowledged(RECV)
-    live, cancelling, another = v1_order(0), v1_order(4), v1_order(0, 2)
+    (live,), (cancelling,), (another,) = v1_order(0), v1_order(4), v1_order(0, 2)
     said = after(one, live, live, another, cancelling, live, another, live)
     assert [(record.id, record.state) for record in said] == [
         ("1", "live"), ("2", "live"), ("1", "canceling"), ("1", "live"),
@@ -248,7 +248,7 @@ def test_an_order_without_a_clock_may_return_to_an_earlier_state():
 def test_what_is_remembered_of_orders_without_a_clock_is_bounded():
     one = feed("orders:BTC-USDT", dialect=V1)
     one.asked()
-    assert len(after(one, *(v1_order(0, number) for number in range(1000)))) == 1001  # the first makes it live
+    assert len(after(one, *(v1_order(0, number)[0] for number in range(1000)))) == 1001  # the first makes it live
     assert len(one._orders) <= 256
 
 

@@ -483,7 +483,7 @@ def test_what_was_asked_and_not_acknowledged_is_healed():
     assert one.deadline(0.0) is None
 
 
-def test_what_came_and_left_is_not_remembered():
+def test_what_came_and_left_is_not_remembered_for_ever():
     one = ledger()
     for number in range(1000):
         key = str(number)
@@ -493,4 +493,4 @@ def test_what_came_and_left_is_not_remembered():
         one.unwant(key)
         asked(one)
         one.acknowledged("unsubscribe", key)
-    assert one._known == {}
+    assert len(one._known) <= 256

@@ -26,8 +26,6 @@ from exchange import (
     v1_book,
     words,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from okstream.dialects.signing import Credentials
 from okstream.errors import LinkError, LoginRefusedError
@@ -654,97 +652,3 @@ class TestRaw:
         text = orjson.dumps(trades(7, 9, 11))
         assert [delivery.text for delivery in call.hears(text)].count(text) == 1
         assert [delivery.text for delivery in call.hears(text)] == [text]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=8)
-    | st.sampled_from(["trades", "books", "snapshot", "update", "60014", "64003", "subscribe", "unsubscribe", "error"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.sampled_from("arg data event code msg id action channel instId ts seqId prevSeqId asks bids".split())
-        | st.text(max_size=4), inner, max_size=5
-    ),
-    max_leaves=12,
-)  # fmt: skip
-
-REAL: list[dict[str, Any]] = [
-    trades(8), trades(12), trades(13, 14), book("update", 5, 6), book("snapshot", -1, 9), ticker(2), ticker(1),
-    ack("subscribe", TRADES), ack("subscribe", BOOK, "1"), ack("unsubscribe", BOOK), ack("unsubscribe", BOOK, "2"),
-    ack("unsubscribe", TICKER, "2"), error("60018", "Wrong URL or channel:tickers,instId:BTC-USDT doesn't exist", "1"),
-    error("60012", "Invalid request"), error("60014", "Requests too frequent"), LOGIN, error("60005", "Invalid"),
-    {"event": "notice", "code": "64008", "msg": "soon"},
-    {"event": "channel-conn-count-error", "channel": "tickers", "connCount": "1"},
-    push(LIQUIDATIONS, {"instId": "A", "details": [{"ts": "1", "side": "buy", "bkPx": "1", "sz": "1"}]}),
-]  # fmt: skip
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> bytes:
-    """A real message, with a value replaced or a byte changed."""
-    message = orjson.loads(orjson.dumps(draw(st.sampled_from(REAL))))
-    place: Any = message
-    for _ in range(draw(st.integers(0, 4))):
-        inside = list(place) if isinstance(place, dict) else list(range(len(place)))
-        if not inside:
-            break
-        key = draw(st.sampled_from(inside))
-        if not isinstance(place[key], dict | list) or draw(st.booleans()):
-            place[key] = draw(JSON)
-            break
-        place = place[key]
-    try:
-        text = bytearray(orjson.dumps(message))
-    except TypeError:
-        text = bytearray(b'{"data":' + b"[" * 2000)
-    if draw(st.integers(0, 3)) == 0:
-        text[draw(st.integers(0, len(text) - 1))] = draw(st.integers(0, 255))
-    return bytes(text)
-
-
-@st.composite
-def encoded(draw: st.DrawFn) -> bytes:
-    try:
-        return orjson.dumps(draw(JSON))
-    except TypeError:
-        return b"[[[["
-
-
-FRAMES = st.one_of(
-    st.tuples(st.sampled_from(["text", "binary"]), st.binary(max_size=60)),
-    st.tuples(st.sampled_from(["text", "deflated"]), encoded() | mutated() | st.sampled_from(REAL).map(orjson.dumps)),
-    st.tuples(st.sampled_from(["wait", "reconnect", "accept", "leave"]), st.just(b"")),
-)
-
-
-@pytest.mark.parametrize("parsed", [True, False])
-@settings(max_examples=250)
-@given(steps=st.lists(FRAMES, max_size=30))
-def test_whatever_arrives_the_answer_is_deliveries(parsed: bool, steps: list[tuple[str, bytes]]):
-    wanted = [TRADES, BOOK, TICKER, LIQUIDATIONS, "public/status", "candle-1m:BTC-USDT"]
-    call, check = Call(wanted, parsed=parsed, raw=not parsed), Consistent()
-
-    def takes(data: bytes, binary: bool) -> None:
-        deliveries = call.session.receive(data, binary, call.now, RECV)
-        check(deliveries)
-        assert all(delivery.statements or delivery.records or delivery.text is not None for delivery in deliveries)
-
-    for step, data in steps:
-        if step == "wait":
-            call.tick(11.0)
-        elif step == "leave" and call.feeds:
-            key = min(call.feeds)
-            call.session.unwant(key)
-            check.open.pop(call.feeds.pop(key), None)
-        elif step == "accept":
-            for request in call.sent():
-                for argument in request["args"] if request != "ping" else ():
-                    takes(orjson.dumps({"id": request["id"], "event": request["op"], "arg": argument}), False)
-        elif step == "reconnect":
-            check(call.session.closed(RECV))
-            call = Call(feeds=call.feeds, parsed=parsed, raw=not parsed, now=call.now)
-        elif step == "deflated":
-            packer = zlib.compressobj(wbits=-15)
-            takes(packer.compress(data) + packer.flush(), True)
-        else:
-            takes(data, step == "binary")
-        call.sent()
-        assert call.session.deadline(call.now) > call.now or call.session.ending is not None
