@@ -24,13 +24,13 @@ _MANY = 64
 """Deliveries that are made into lines at once: encoded while they are in the processor's caches, then freed."""
 _READY_BYTES = 1024 * 1024
 """Lines that are kept ready for a sink, at most a lane's share; what goes beyond stays in the lane."""
-_SHARE = 8
-"""The part of a lane's bound that is taken at once: one eighth."""
+_SHARE = 8  # what is taken at once is at most an eighth of a lane's bound
 _TIMED = frozenset({Ticker, Trade, Book})
 
 # As measured: a book's rows are the heaviest, nine times their text; and each message costs something of its own.
 _HEAVY: dict[type, int] = {Book: 3, Native: 2}
 _MESSAGE_WEIGHT, _LINE_WEIGHT = 300, 41
+_exact = b"%b".__mod__  # a copy: what orjson returns holds 4 KiB, however short the line is
 _ENDLESS: dict[str, Any] = {"until": None, "until_ts": None, "lost": None}
 
 
@@ -194,12 +194,12 @@ def lines(deliveries: Iterable[Delivery], form: str, statements: bool = True) ->
     made: list[bytes] = []
     for delivery in deliveries:
         if statements:
-            made += map(encode, delivery.statements)
+            made += map(_exact, map(encode, delivery.statements))
         if form == "raw":
             if delivery.text is not None:
                 made.append(delivery.text + b"\n")
         else:
-            made += map(encode, delivery.records)
+            made += map(_exact, map(encode, delivery.records))
     return made
 
 
@@ -306,8 +306,7 @@ class Pump:
 @dataclass(slots=True)
 class Flow:
     """
-    What passed since the last look: data records, and the worst lag in ms from the exchange's clock to ours; that
-    only once somebody has asked (`timed`), for it costs something with each message.
+    What passed since the last look: data records, and the worst lag in ms (exchange's clock to ours), if `timed`.
     """
 
     timed: bool = False

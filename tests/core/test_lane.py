@@ -1,12 +1,15 @@
 """One consumer's buffer: bounded, honest about what it drops, and in order."""
 
+import asyncio
+import tracemalloc
 from typing import Any
 
-from exchange import RECV, book, feed, gaps, records, trades, words
+import pytest
+from exchange import RECV, Call, book, feed, gaps, push, records, trades, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from okstream.fanout import Lane
+from okstream.fanout import Fanout, Lane
 from okstream.feed import Delivery, Feed
 from okstream.records import Gap, Status
 
@@ -247,6 +250,75 @@ def test_raw_text_is_dropped_and_said_as_well():
     deliveries = one.take()
     assert [delivery.text for delivery in deliveries if delivery.text is not None] == [b"2", b"3"]
     assert words(records(deliveries)) == ["live", "open overflow", "closed overflow"]
+
+
+class Slow:
+    """A sink that waits in its first write until it may go on."""
+
+    form = "json"
+    linger = 0.0
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.lines: list[bytes] = []
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def write(self, batch: list[bytes]) -> None:
+        self.lines += batch
+        await self.go.wait()
+
+
+def test_what_was_dropped_before_the_count_was_reached_is_lost_and_what_waits_after_it_is_not():
+    async def scenario(dropping: bool) -> tuple[int, int, int]:
+        sink, source = Slow(), lived()
+        fanout = Fanout([sink], 20_000, lambda: RECV, True, 5)
+        (pump,) = fanout.pumps
+        pumping = asyncio.create_task(pump.run())
+        fanout.put(source.push(trades(2), RECV))
+        await asyncio.sleep(0)
+        for number in range(3, 2000 if dropping else 7):
+            fanout.put(source.push(trades(number), RECV))
+        before = fanout.dropped
+        sink.go.set()
+        await pump.done.wait()
+        for number in range(2000, 4000):  # nobody asked for these
+            fanout.put(source.push(trades(number), RECV))
+        return pump.written, before, await fanout.drain([pumping], 1)
+
+    written, dropped, told = asyncio.run(scenario(dropping=True))
+    assert written == 5
+    assert told == dropped > 1000
+    assert asyncio.run(scenario(dropping=False)) == (5, 0, 0)
+
+
+@pytest.mark.parametrize("rows", [1, 20, 200])
+def test_a_lane_of_books_takes_no_more_memory_than_its_bound(rows: int):
+    async def scenario() -> tuple[int, int]:
+        sink, bound = Slow(), 8 << 20
+        call = Call([BOOK])
+        call.accept()
+        fanout = Fanout([sink], bound, lambda: RECV, True, None)
+        pumping = asyncio.create_task(fanout.pumps[0].run())
+        tracemalloc.start()
+        try:
+            before, number = tracemalloc.get_traced_memory()[0], 0
+            while fanout.dropped < 100:
+                number += 1
+                side = [[f"{60000 + row}.1", f"0.{number:06d}{row:04d}", "0", "12"] for row in range(rows)]
+                row = {"asks": side, "bids": side, "ts": str(number), "prevSeqId": number - 1 or -1, "seqId": number}
+                fanout.put(call.hears(push(BOOK, row, action="update" if number > 1 else "snapshot")))
+                if number == 50:
+                    await asyncio.sleep(0)  # the sink takes what it will never let go
+            return tracemalloc.get_traced_memory()[0] - before, bound
+        finally:
+            tracemalloc.stop()
+            pumping.cancel()
+
+    used, bound = asyncio.run(scenario())
+    assert bound / 2 < used < bound + (4 << 20), "beside the lane there is what the feed remembers"
 
 
 STEPS = st.one_of(
