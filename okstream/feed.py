@@ -310,18 +310,19 @@ class Feed:
         sub = self.sub
         return Gap(
             self.venue, sub.channel, sub.inst, sub.account, None, recv, self._statements.next_gap(), "open", reason,
-            _position(after), after.ts if after else None, None, None, None,
+            position(after), after.ts if after else None, None, None, None,
         )  # fmt: skip
 
 
 def _closed(gap: Gap, until: DataRecord | None, recv: int, lost: int | None) -> Gap:
     return Gap(
         gap.venue, gap.channel, gap.inst, gap.account, None, recv, gap.gap, "closed", gap.reason,
-        gap.after, gap.after_ts, _position(until), until.ts if until else None, lost,
+        gap.after, gap.after_ts, position(until), until.ts if until else None, lost,
     )  # fmt: skip
 
 
-def _position(record: AnyRecord | None) -> str | int | None:
+def position(record: AnyRecord | None) -> str | int | None:
+    """Return where `record` stands in its subscription: a trade id or book sequence, None where it has neither."""
     if isinstance(record, Trade | Fill):
         return record.id
     return record.seq if isinstance(record, Book) else None

@@ -23,7 +23,7 @@ from .dialects import Refusal
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import LANE_BYTES, Fanout, Flow, Lane, records
-from .feed import Delivery, Feed, Statements, _position
+from .feed import Delivery, Feed, Statements, position
 from .inflate import CAP, INFLATING
 from .links import Links, Places, Wanted, Wiring, finished
 from .records import SCHEMA, AnyRecord, Gap, Status
@@ -286,7 +286,7 @@ class Stream:
     def state(self) -> list[SubscriptionState]:
         """Return what has become of each subscription."""
         return [
-            SubscriptionState(*key, feed.state, feed.since, last.ts if last else None, _position(last), feed.gap)
+            SubscriptionState(*key, feed.state, feed.since, last.ts if last else None, position(last), feed.gap)
             for key, (feed, _) in self._feeds.items()
             for last in [feed.last]
         ]

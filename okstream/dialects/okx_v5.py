@@ -106,7 +106,9 @@ def _no_channel(name: str) -> ConfigError:
         if own == name:
             return ConfigError(f"channel {name!r} is called {ours!r} here, in every dialect")
     error = no_channel(NAME, name, CHANNELS, _NATIVE)
-    return ConfigError(f"{error}. The exchange's own go by their names; a new one by its path: public/{name}")
+    return ConfigError(
+        f"{error}. The exchange's own go by their names; one newer than this okstream goes by its path: public/{name}"
+    )
 
 
 def _arg(sub: Subscription) -> dict[str, str]:

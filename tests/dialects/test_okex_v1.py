@@ -175,7 +175,7 @@ class TestSubscriptions:
             ("positions:BTC-USD-QUARTER", "positions:business=futures"),
             ("orders", "orders:business=futures"),
             ("account:business=option", "account:business=futures"),
-            ("funding:BTC-USDT", "There are:"),
+            ("funding:BTC-USDT", "It has: account"),
             ("tickers:BTC-USDT", "Did you mean 'ticker'"),
             ("ok_btcusd_ticker:BTC-USD", "write it without BTC-USD"),
         ],
