@@ -30,7 +30,6 @@ _TIMED = frozenset({Ticker, Trade, Book})
 # As measured: a book's rows are the heaviest, nine times their text; and each message costs something of its own.
 _HEAVY: dict[type, int] = {Book: 3, Native: 2}
 _MESSAGE_WEIGHT, _LINE_WEIGHT = 300, 41
-_exact = b"%b".__mod__  # a copy: what orjson returns holds 4 KiB, however short the line is
 _ENDLESS: dict[str, Any] = {"until": None, "until_ts": None, "lost": None}
 
 
@@ -194,12 +193,12 @@ def lines(deliveries: Iterable[Delivery], form: str, statements: bool = True) ->
     made: list[bytes] = []
     for delivery in deliveries:
         if statements:
-            made += map(_exact, map(encode, delivery.statements))
+            made += map(encode, delivery.statements)
         if form == "raw":
             if delivery.text is not None:
                 made.append(delivery.text + b"\n")
         else:
-            made += map(_exact, map(encode, delivery.records))
+            made += map(encode, delivery.records)
     return made
 
 
