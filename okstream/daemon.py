@@ -40,7 +40,6 @@ async def serve(
     with stopping() as stop:
         try:
             async with streaming:
-                log.info("memory is bounded by %d MiB of buffers", streaming.memory_bound >> 20)
                 ends: list[Coroutine[Any, Any, int]] = [
                     _after(streaming.wait()),
                     _after(stop.wait()),
@@ -89,11 +88,16 @@ async def _after(work: Coroutine[Any, Any, Any]) -> int:
 
 async def _unless_refused(streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]]) -> int:
     """Subscribe to all; say which are refused; end only if none is left."""
-    answers = await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted))
+    # They begin in this order, so that by the last one each has its link, and the bound is known.
+    *answers, _ = await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted), _bounded(streaming))
     if any(answers):
         await streaming.refused()
         complain("nothing is left that the exchange serves")
     return REFUSED
+
+
+async def _bounded(streaming: Stream) -> None:
+    log.info("memory is bounded by %d MiB of buffers", streaming.memory_bound >> 20)
 
 
 async def _subscribed(streaming: Stream, sub: Subscription, venue: str | Venue | None) -> bool:

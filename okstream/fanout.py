@@ -196,7 +196,8 @@ def lines(deliveries: Iterable[Delivery], form: str, statements: bool = True) ->
             made += map(encode, delivery.statements)
         if form == "raw":
             if delivery.text is not None:
-                made.append(delivery.text + b"\n")
+                # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
+                made.append(delivery.text.replace(b"\n", b" ") + b"\n")
         else:
             made += map(encode, delivery.records)
     return made

@@ -208,6 +208,14 @@ def guard(decode: Decoder, what: str) -> Decoder:
     return guarded
 
 
+def parsed(message: bytes, dialect: str) -> Any:
+    """Return `message` as JSON; raises DecodeError where it is none."""
+    try:
+        return orjson.loads(message)
+    except ValueError as error:
+        raise DecodeError(f"not a message of {dialect}: {error}") from None
+
+
 def text(value: Any) -> str | None:
     """Return the exchange's text as it is, None for what it left empty; raises TypeError for anything else."""
     if type(value) is str:

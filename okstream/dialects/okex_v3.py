@@ -23,7 +23,22 @@ import orjson
 
 from ..channels import Subscription, no_channel
 from ..errors import ConfigError, DecodeError
-from . import Ack, Decoder, LoginReply, Message, Op, Other, Pong, Push, Refusal, Traits, exact, guard, okex_v3_rows
+from . import (
+    Ack,
+    Decoder,
+    LoginReply,
+    Message,
+    Op,
+    Other,
+    Pong,
+    Push,
+    Refusal,
+    Traits,
+    exact,
+    guard,
+    okex_v3_rows,
+    parsed,
+)
 from .signing import Credentials, hmac_sha256
 
 NAME = "okex-v3"
@@ -233,10 +248,7 @@ def route(text: bytes) -> bytes | None:
 
 def payload(text: bytes) -> Any:
     # JSON numbers in place of text are the decoder's to find; what it refuses is read again by `read`.
-    try:
-        return orjson.loads(text)
-    except ValueError as error:
-        raise DecodeError(f"not a message of {NAME}: {error}") from None
+    return parsed(text, NAME)
 
 
 def read(text: bytes) -> list[Message]:

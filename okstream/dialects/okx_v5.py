@@ -33,6 +33,7 @@ from . import (
     Traits,
     guard,
     okx_v5_rows,
+    parsed,
 )
 from .signing import Credentials, hmac_sha256
 
@@ -189,10 +190,7 @@ def route(text: bytes) -> bytes | None:
 
 
 def payload(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except ValueError as error:
-        raise DecodeError(f"not a message of {NAME}: {error}") from None
+    return parsed(text, NAME)
 
 
 def read(text: bytes) -> list[Message]:

@@ -9,7 +9,7 @@ from exchange import RECV, Call, book, feed, gaps, push, records, trades, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from okstream.fanout import Fanout, Lane
+from okstream.fanout import Fanout, Lane, lines
 from okstream.feed import Delivery, Feed
 from okstream.records import Gap, Status
 
@@ -386,3 +386,8 @@ def test_a_lane_that_is_not_full_changes_nothing():
     deliveries += [Delivery(source, source.interrupted("malformed", RECV, "void"))]
     one.put(deliveries)
     assert one.take() == deliveries
+
+
+def test_a_newline_within_raw_text_makes_no_second_line():
+    made = lines([Delivery(None, text=b'{"a":\n1}')], "raw")
+    assert made == [b'{"a": 1}\n']
