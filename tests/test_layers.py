@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
     {"errors", "exits", "records", "channels", "version"},
-    {"dialects", "identities", "venues", "book", "ledger", "freshness", "inflate"},
-    {"planner", "feed", "session"},
-    {"dialling", "link", "rest", "fanout", "sinks", "spool", "journal"},
-    {"links", "stream"},
+    {"dialects", "identities", "venues", "book", "ledger", "freshness", "inflate", "patterns"},
+    {"planner", "chain", "merging", "feed", "session"},
+    {"dialling", "conversation", "link", "rest", "fanout", "lane", "sampling", "sinks", "spool", "journal"},
+    {"listings", "links", "stream"},
     {"config", "accounts", "monitor"},
     {"daemon"},
     {"verbs"},
