@@ -28,6 +28,8 @@ class Limits:
         ping_every: seconds between pings whatever arrives; None where silence alone decides.
         pong_within: seconds of silence after a ping which mean that the link is dead.
         ack_within: seconds after which an unanswered request is asked again.
+        deep_books: books of 50 levels or more on one connection; None where no limit is known.
+        channel_connections: connections of one account; None where no limit is known.
     """
 
     connects: float
@@ -38,10 +40,16 @@ class Limits:
     ping_every: float | None = None
     pong_within: float = 10.0
     ack_within: float = 10.0
+    deep_books: int | None = None
+    channel_connections: int | None = None
 
 
-# 64 KiB is the limit of the arguments; the rest of the request may or may not count.
-V5_LIMITS = Limits(connects=3, requests=480, requests_shared=False, request_bytes=64 * 1024 - 256)
+# 64 KiB is the limit of the arguments; the rest of the request may or may not count. The deep books are an advice.
+# The connections count per channel and account; that no account has more in all keeps to it.
+V5_LIMITS = Limits(
+    connects=3, requests=480, requests_shared=False, request_bytes=64 * 1024 - 256, deep_books=30,
+    channel_connections=30,
+)  # fmt: skip
 # The documentation of v3 does not say whether the 240 an hour count per connection or per address.
 V3_LIMITS = Limits(connects=1, requests=240, requests_shared=True, request_bytes=4096)
 V1_LIMITS = Limits(connects=1, requests=None, requests_shared=False, request_bytes=4096, ping_every=25.0)

@@ -112,6 +112,8 @@ class Traits:
         cached: whether that first push repeats what was published before (then it is marked `cached`).
         chained: whether trades name their predecessor, so that a loss shows.
         incremental: whether it is a book of a snapshot and changes.
+        deep: whether it is a book of 50 levels or more, of which a connection may carry a limited number.
+        excludes: keys that may not share a connection with this one; it may not share one with them, either.
     """
 
     key: str
@@ -121,6 +123,8 @@ class Traits:
     cached: bool = False
     chained: bool = False
     incremental: bool = False
+    deep: bool = False
+    excludes: tuple[str, ...] = ()
 
 
 class Dialect(Protocol):

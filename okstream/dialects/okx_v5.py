@@ -77,6 +77,15 @@ _NATIVE = _PUBLIC_NATIVE | _BUSINESS | _BUSINESS_LOGIN | _PRIVATE
 _NORMALISED = frozenset(CHANNELS.values())
 # Documented for tick-by-tick books on the public path, since 2026-04-07 with fee tier VIP4.
 _PUBLIC_LOGIN = frozenset({"books-l2-tbt", "books50-l2-tbt"})
+_DEEP = frozenset({"books", "books-l2-tbt", "books50-l2-tbt", "books-rpi", "sprd-books-l2-tbt"})
+# Of one instrument on one connection: what is subscribed to later ends the other, or is itself not served.
+_EXCLUDES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "books-l2-tbt": ("books", "books50-l2-tbt"),
+        "books": ("books-l2-tbt",),
+        "books50-l2-tbt": ("books-l2-tbt",),
+    }
+)
 _PATHS = ("public", "private", "business")
 
 _NEEDS_KIND = frozenset({"instruments", "liquidation-orders"})
@@ -140,14 +149,17 @@ def traits(sub: Subscription) -> Traits:
             raise ConfigError(f"{sub.channel} wants a kind of instrument: {sub.channel}:instType=SWAP")
         if own not in _NEEDS_KIND and own not in _PRIVATE and sub.inst is None:
             raise ConfigError(f"{sub.channel} wants an instrument: {sub.channel}:BTC-USDT")
+    arg = _arg(sub)
     return Traits(
-        key=_key(_arg(sub)),
+        key=_key(arg),
         path=path,
         login=path == "private" or own in _BUSINESS_LOGIN or own in _PUBLIC_LOGIN,
         first_push=sub.channel in CHANNELS and own not in _SILENT,
         cached=own in {"trades", "option-trades"},
         chained=own == "trades",
         incremental=own.startswith("books") and own != "books5",
+        deep=own in _DEEP,
+        excludes=tuple(_key({**arg, "channel": other}) for other in _EXCLUDES.get(own, ())),
     )
 
 
