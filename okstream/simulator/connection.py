@@ -14,7 +14,10 @@ _DONE = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 
 class Host(Protocol):
-    """What a connection and its conversation need of the whole exchange."""
+    """What a connection and its conversation need of the whole exchange; `thawed` is clear while it is frozen."""
+
+    @property
+    def thawed(self) -> asyncio.Event: ...
 
     def lost(self, connection: Connection, clean: bool) -> None: ...
 
@@ -33,7 +36,8 @@ class Connection:
     """
     Outgoing messages wait in a queue of their own, so a slow client holds nobody up.
 
-    `subscriptions` are the live ones by key. `login` is the user's name once logged in.
+    `subscriptions` are the live ones by key. `login` is the user's name once logged in. Until `muted_until`
+    no push leaves, until `stalled_until` none of that key.
     """
 
     def __init__(self, host: Host, id: str, path: str, request: web.BaseRequest, limit: int | None) -> None:
@@ -46,6 +50,8 @@ class Connection:
         self.received = 0
         self.sent = 0
         self.half_open = False
+        self.muted_until = 0.0
+        self.stalled_until: dict[str, float] = {}
         self.gone = False
         self._clean = False
         self._limit = limit
@@ -80,6 +86,7 @@ class Connection:
     async def _read(self, ws: web.WebSocketResponse, talk: Conversation, limit: int | None) -> None:
         while True:
             message = await ws.receive()
+            await self.host.thawed.wait()
             if self.half_open and message.type not in (WSMsgType.CLOSED, WSMsgType.ERROR):
                 await self._deaf()
                 return
@@ -151,6 +158,7 @@ class Connection:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            await self.host.thawed.wait()
             while self._queue:
                 data, entry = self._queue.popleft()
                 self._queued -= len(data)
@@ -158,6 +166,7 @@ class Connection:
                     if entry is not None:
                         entry.sent = False
                     return
+                await self.host.thawed.wait()
             if self._closing is not None:
                 await ws.close(code=self._closing[0], message=self._closing[1])
                 return

@@ -38,6 +38,7 @@ class Subscription:
 
     interval = 0.1
     sequenced = False  # True for books whose pushes form a chain
+    incremental = False  # True for books of a snapshot and updates
     rank = 6  # of several channels due at once on one connection, the lowest goes first
     arg: dict[str, Any]
 
@@ -51,6 +52,7 @@ class Subscription:
         self.phase = 0
         self.ended = False
         self.stalled_until = 0.0
+        self.broken_by = ""  # the fault that its next update has
         self.last_push = engine.clock.now()
         self.wire: Wire = bytes.decode
 
@@ -91,6 +93,9 @@ class Engine:
         self._order = count()
         self._ghosts: dict[str, Subscription] = {}
         self._busy = asyncio.Event()
+        self.frozen_until = 0.0
+        self.thawed = asyncio.Event()
+        self.thawed.set()
 
     # Subscriptions
 
@@ -100,6 +105,7 @@ class Engine:
         if ghost is not None:
             self._finish(ghost)
         sub.connection, sub.connection_id, sub.phase = connection, connection.id, phase
+        sub.stalled_until = connection.stalled_until.get(sub.key, 0.0)
         connection.subscriptions[sub.key] = sub
         for inst in sub.watched():
             self.market.hold(inst, self.clock.ms())
@@ -163,6 +169,7 @@ class Engine:
                 self._busy.clear()
                 await self._busy.wait()
                 due = clock.now() + step
+            await self.thawed.wait()
             # After a stall of the loop at most a second is made up for; the market then simply was quiet.
             due = max(due, clock.now() - 1.0)
             while due <= clock.now():
@@ -185,6 +192,16 @@ class Engine:
             for push in sub.poll():
                 self.deliver(sub, *push)
 
+    def freeze(self, seconds: float) -> None:
+        """Nothing happens for a while: no market, no pushes, nothing is read or written."""
+        self.frozen_until = max(self.frozen_until, self.clock.now() + seconds)
+        self.thawed.clear()
+        self.clock.later(seconds, self._thaw)
+
+    def _thaw(self) -> None:
+        if self.clock.now() >= self.frozen_until - 1e-6:
+            self.thawed.set()
+
     # Delivery
 
     def deliver(self, sub: Subscription, kind: str, payload: Any, ts: int) -> None:
@@ -196,10 +213,10 @@ class Engine:
         self.log.add(entry)
         if connection is None:
             return
-        if now < sub.stalled_until:
+        if now < sub.stalled_until or now < connection.muted_until:
             self.counters.suppressed += 1
             return
-        if self.armed and self._damaged(sub, connection, entry):
+        if (self.armed or sub.broken_by) and self._damaged(sub, connection, entry):
             return
         self._send(sub, connection, orjson.dumps(payload), entry)
 
@@ -210,7 +227,11 @@ class Engine:
                 entry.sent = True
 
     def struck(self, name: str, sub: Subscription, connection: Connection, named: bool = False) -> bool:
-        """True, and counted, where an armed fault is meant for this subscription; `named`: for its channel."""
+        """True, and counted, where a fault is meant for this subscription; `named`: armed for its channel."""
+        if sub.broken_by == name:
+            sub.broken_by = ""
+            self.counters.faults["break-books"] += 1
+            return True
         if self.armed.take(name, connection.id, connection.path, sub.channel, sub.inst, named) is None:
             return False
         self.counters.faults[name] += 1
@@ -222,6 +243,10 @@ class Engine:
         if fault is not None:
             self.counters.faults["stall"] += 1
             sub.stalled_until = self.clock.now() + fault.number("seconds")
+            if fault.number("sticky"):
+                connection.stalled_until[sub.key] = sub.stalled_until
+            return True
+        if entry.kind == "keepalive" and self.struck("no-keepalive", sub, connection):
             return True
         # Without a channel's name a gap is one of a book, where the chain of numbers shows it.
         if entry.kind in ("update", "push") and self.struck("gap", sub, connection, entry.kind == "push"):

@@ -17,11 +17,17 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "drop": ({}, "abort the TCP connection"),
     "close": ({"code": "1001", "reason": ""}, "close the WebSocket with a code"),
     "half-open": ({"new": "0"}, "stay connected but never say or hear anything again; new=1: new connections too"),
+    "mute": ({"seconds": "30"}, "answer as ever, but push nothing on this connection for a while"),
+    "freeze": ({"seconds": "10"}, "the whole exchange does nothing at all for a while, then goes on"),
     "notice": ({"lead": ""}, "announce a restart, close `lead` seconds later"),
     "kill": ({"seconds": "1"}, "abort everything and stop listening, come back on the same port"),
     "flood": ({"n": "1000"}, "n pushes of one subscription at once"),
     "snapshot": ({}, "an order book snapshot nobody asked for"),
     "reset": ({"seq": "3"}, "the sequence of an order book starts again from a low number"),
+    "break-books": (
+        {"by": "gap"},
+        "every book there is has a `gap` or a wrong `checksum` in its next update, once each",
+    ),
     "unknown-event": ({}, "an event no client knows"),
     "gap": ({}, "skip one update of a book, or one push of the channel that is named"),
     "duplicate": ({}, "send one push twice"),
@@ -29,14 +35,18 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "truncate": ({}, "cut one push in half; of a compressed dialect, its bytes"),
     "pad": ({}, "add bytes after the end of one push"),
     "malformed": ({}, "one push is not JSON"),
-    "stall": ({"seconds": "5"}, "withhold every push of one subscription for a while"),
+    "stall": (
+        {"seconds": "5", "sticky": "0"},
+        "withhold every push of one subscription for a while; sticky=1: also after it is subscribed to anew there",
+    ),
+    "no-keepalive": ({}, "withhold the keep-alive that is due after a minute without a change"),
     "slow-ack": ({"seconds": "5"}, "answer one request late"),
     "refuse": ({"code": "60018"}, "answer one subscription with an error"),
     "refuse-login": ({"code": "60009"}, "refuse one login"),
     "handshake": ({"status": "429", "retry-after": "", "n": "1"}, "answer n handshakes with an HTTP error"),
 }
 COMMON = {"after": "0", "times": "1", "every": "1", "connection": "", "path": "", "channel": "", "inst": ""}
-_NUMBERS = {"after", "times", "every", "seconds", "lead", "n", "seq", "status", "retry-after"}
+_NUMBERS = {"after", "times", "every", "seconds", "lead", "n", "seq", "status", "retry-after", "new", "sticky"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,8 @@ class Fault:
         for key in {"times", "n"} & given.keys():
             if float(given[key]) < 1:
                 raise ConfigError(f"fault {name!r}: {key} must be at least 1, not {given[key]!r}")
+        if given.get("by", "gap") not in ("gap", "checksum"):
+            raise ConfigError(f"fault {name!r}: by must be gap or checksum, not {given['by']!r}")
         own = {**FAULTS[name][0], **{k: v for k, v in given.items() if k in FAULTS[name][0]}}
         common: dict[str, Any] = {k: v for k, v in given.items() if k in COMMON and k not in own}
         for key, kind in (("after", float), ("times", int), ("every", float)):
@@ -112,7 +124,9 @@ class Fault:
         )
 
 
-IMMEDIATE = {"drop", "close", "half-open", "notice", "kill", "flood", "snapshot", "reset", "unknown-event"}
+IMMEDIATE = frozenset(
+    "drop close half-open mute freeze notice kill flood snapshot reset break-books unknown-event".split()
+)
 
 
 class Armed:

@@ -89,6 +89,10 @@ class Simulator:
     def counters(self) -> Counters:
         return self.engine.counters
 
+    @property
+    def thawed(self) -> asyncio.Event:
+        return self.engine.thawed
+
     # Life
 
     async def __aenter__(self) -> Simulator:
@@ -112,6 +116,7 @@ class Simulator:
     async def stop(self) -> None:
         """Abort every connection and stop listening."""
         self._stopping.set()
+        self.thawed.set()
         for connection in list(self.connections):
             connection.abort()
         tasks = list(self._tasks)
@@ -140,7 +145,12 @@ class Simulator:
 
     @web.middleware
     async def _unless_down(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """While killed, an HTTP connection kept alive from before is dead as well."""
+        """
+        While killed, an HTTP connection kept alive from before is dead as well; while frozen, everybody waits. The
+        control endpoint is not part of the exchange.
+        """
+        if request.path != control.PATH:
+            await self.thawed.wait()
         if self._down and request.transport is not None:
             request.transport.abort()
         response: web.StreamResponse = await handler(request)
@@ -246,10 +256,14 @@ class Simulator:
             self.counters.faults["kill"] += 1
             self._spawn(self._kill(fault.number("seconds")), "simulator-kill")
             return
+        if fault.name == "freeze":
+            self.counters.faults["freeze"] += 1
+            self.engine.freeze(fault.number("seconds"))
+            return
         if fault.name == "half-open" and fault.number("new"):
             self._half_open = True
         for connection in self._matching(fault):
-            if fault.name in ("snapshot", "flood", "reset"):
+            if fault.name in ("snapshot", "flood", "reset", "break-books"):
                 self._disturb(fault, connection)
             else:
                 self._strike(fault, connection)
@@ -263,6 +277,8 @@ class Simulator:
             connection.close(int(fault.number("code")), fault.option("reason"))
         elif fault.name == "half-open":
             connection.half_open = True
+        elif fault.name == "mute":
+            connection.muted_until = self.engine.clock.now() + fault.number("seconds")
         elif fault.name == "notice":
             self._talks[connection.id].notice()
             lead = fault.number("lead") if fault.option("lead") else self.settings.notice_lead
@@ -297,6 +313,8 @@ class Simulator:
             elif fault.name == "reset" and book is not None and sub.sequenced:
                 self.counters.faults["reset"] += 1
                 book.seq = int(fault.number("seq"))
+            elif fault.name == "break-books" and sub.incremental:
+                sub.broken_by = fault.option("by")
             elif fault.name == "flood" and book is not None:
                 self.counters.faults["flood"] += 1
                 for _ in range(int(fault.number("n"))):

@@ -56,7 +56,11 @@ class Talk:
 
         def fire() -> None:
             self._timers.discard(timer)
-            call()
+            frozen = self.engine.frozen_until - self.engine.clock.now()
+            if frozen > 0:
+                self.later(frozen, call)
+            else:
+                call()
 
         timer = self.engine.clock.later(seconds, fire)
         self._timers.add(timer)
@@ -65,7 +69,8 @@ class Talk:
         limit = self.idle_limit()
         assert limit is not None
         pushed = [s.last_push for s in self.connection.subscriptions.values()]
-        quiet = self.engine.clock.now() - max([self._heard, *pushed])
+        # What came while the exchange was frozen has yet to be read.
+        quiet = self.engine.clock.now() - max([self._heard, self.engine.frozen_until, *pushed])
         if quiet >= limit - 1e-6:
             self.connection.close(self.idle_code, self.idle_reason)
         else:

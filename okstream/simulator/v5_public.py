@@ -66,7 +66,7 @@ class Books(BookSubscription):
 
     depth = 400
     rank = 3
-    sequenced = True
+    sequenced = incremental = True
     transients = True
 
     def __init__(self, engine: Engine, key: str, arg: dict[str, Any]) -> None:
