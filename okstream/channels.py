@@ -4,6 +4,7 @@ Channel names and subscriptions, the same for every dialect.
 A subscription is written `channel[:item,...]`. An item with `=` is an argument under the exchange's own key,
 any other is an instrument: `ticker:BTC-USDT`, `orders:instType=SWAP,instFamily=BTC-USD`. A channel that okstream
 has no word for keeps the exchange's own name: `price-limit:BTC-USDT-SWAP`, `futures/estimated_price:BTC-USD-191227`.
+An instrument with a `*` is a pattern, see `okstream.patterns`.
 """
 
 from collections.abc import Iterable
@@ -58,7 +59,7 @@ class Subscription:
 
     Args:
         channel: okstream's name, or the exchange's own.
-        inst: the instrument, in the exchange's current spelling.
+        inst: the instrument, in the exchange's current spelling, or a pattern of instruments.
         args: further arguments under the exchange's own keys, sorted by key.
         account: the configured name of the account, None for public channels.
     """
@@ -68,24 +69,34 @@ class Subscription:
     args: tuple[tuple[str, str], ...] = ()
     account: str | None = None
 
+    @property
+    def is_pattern(self) -> bool:
+        """Whether `inst` has a star, so that it stands for instruments yet to be found; none is ever sent."""
+        return self.inst is not None and "*" in self.inst
+
     def __str__(self) -> str:
         items = [self.inst] if self.inst is not None else []
         items += [f"{key}={value}" for key, value in self.args]
         return f"{self.channel}:{','.join(items)}" if items else self.channel
 
 
-def parse(text: str, account: str | None = None) -> list[Subscription]:
+def parse(text: str, account: str | None = None, *, patterns: bool = False) -> list[Subscription]:
     """
     Read the text form: one subscription for each instrument, the arguments with each.
 
+    Args:
+        patterns: whether who asks can find out what instruments a pattern stands for.
+
     Raises:
-        ConfigError: no channel, an empty item, an argument without key or value, or a pattern.
+        ConfigError: no channel, an empty item, an argument without key or value, or a pattern where none may be.
     """
     channel, colon, rest = text.partition(":")
-    return subscriptions(channel, rest.split(",") if colon else [], account)
+    return subscriptions(channel, rest.split(",") if colon else [], account, patterns=patterns)
 
 
-def subscriptions(channel: str, items: Iterable[str], account: str | None = None) -> list[Subscription]:
+def subscriptions(
+    channel: str, items: Iterable[str], account: str | None = None, *, patterns: bool = False
+) -> list[Subscription]:
     """Build what `channel:item,item,...` stands for; raises ConfigError as `parse` does."""
     if not channel or channel != channel.strip():
         raise ConfigError(f"{channel!r} names no channel; write channel:instrument, for example ticker:BTC-USDT")
@@ -96,8 +107,6 @@ def subscriptions(channel: str, items: Iterable[str], account: str | None = None
             wrong = "an item is empty" if not item.strip() else f"{item!r} has a space around it"
             raise ConfigError(f"{channel}: {wrong}; write {channel}:BTC-USDT,ETH-USDT")
         key, equals, value = item.partition("=")
-        if "*" in item and not equals:
-            raise ConfigError(f"{item!r}: patterns are not supported yet; name each instrument")
         if not equals:
             insts.append(item)
         elif not key or not value:
@@ -109,7 +118,11 @@ def subscriptions(channel: str, items: Iterable[str], account: str | None = None
     if "instId" in args:
         insts.append(args.pop("instId"))
     ordered = tuple(sorted(args.items()))
-    return [Subscription(channel, inst, ordered, account) for inst in dict.fromkeys(insts) or [None]]
+    subs = [Subscription(channel, inst, ordered, account) for inst in dict.fromkeys(insts) or [None]]
+    for sub in subs:
+        if sub.is_pattern and not patterns:
+            raise ConfigError(f"{sub.inst!r}: patterns are not supported yet; name each instrument")
+    return subs
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:

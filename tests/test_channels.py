@@ -55,6 +55,7 @@ def test_the_order_of_arguments_makes_no_difference():
         ("ticker:BTC-USDT,", "empty"),
         ("ticker:BTC-USDT, ETH-USDT", "a space"),
         ("ticker:*-USDT", "name each instrument"),
+        ("ticker:instId=BTC-*", "name each instrument"),
         ("orders:=SWAP", "not key=value"),
         ("orders:instType=", "not key=value"),
         ("orders:instType=SWAP,instType=SPOT", "'instType' is given twice"),
@@ -77,6 +78,17 @@ def test_a_subscription_reads_back_from_its_own_text(channel, inst, args):
     args = {key: value for key, value in args.items() if key not in {"instId", "channel"}}
     sub = Subscription(channel, inst, tuple(sorted(args.items())))
     assert parse(str(sub)) == [sub]
+
+
+def test_a_star_makes_a_pattern_where_patterns_may_be():
+    subs = parse("ticker:BTC-USD-*,BTC-USDT,instId=*-USDT,instFamily=*", patterns=True)
+    assert [(sub.inst, sub.is_pattern) for sub in subs] == [("BTC-USD-*", True), ("BTC-USDT", False), ("*-USDT", True)]
+    assert subs == subscriptions("ticker", ["BTC-USD-*", "BTC-USDT", "*-USDT", "instFamily=*"], patterns=True)
+    assert parse(str(subs[0]), patterns=True) == [subs[0]]
+
+
+def test_nothing_but_an_instrument_is_a_pattern():
+    assert not any(sub.is_pattern for sub in parse("orders:instFamily=*") + parse("account"))
 
 
 @given(st.text(max_size=40))
