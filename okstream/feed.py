@@ -3,32 +3,30 @@ The continuity of one subscription, without I/O.
 
 A feed outlives every connection that serves it. It knows what was delivered last, drops what comes twice, and
 states what may be missing: a gap opens the moment loss is possible and closes directly before delivery goes on.
-Books pass through unverified: their sequence and checksum are not looked at yet. But a book that has no snapshot
-yet, or is known to have lost a change, holds its changes back until its next snapshot.
+One or two connections bring it (see source.py); one of them leads, and what is lost on one is a gap only if the
+other does not bring it.
 """
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-import orjson
-
+from .book import Levels
 from .channels import Subscription
 from .dialects import Decoder, Dialect, Traits
-from .identities import content, identity
-from .records import AnyRecord, Book, DataRecord, Fill, Gap, Order, Statement, Status, Trade
+from .identities import identity
+from .merging import Records, Seen, mark
+from .records import AnyRecord, Book, DataRecord, Fill, Gap, Statement, Status, Trade
+from .source import Message, Source, passed
 
-_IDS = 256
 _STATEMENT_WEIGHT = 600
 RECORD_WEIGHT = 3
 """Bytes of memory that records take for each byte of the frame they came in, as measured roughly."""
 
-_RECENT = 4
 _INT64 = 2**63
-_WITHHELD = 3
-_IDENTIFIED = frozenset({Trade, Fill})
+_TAIL = 4096
 
 
 class Statements:
@@ -67,11 +65,18 @@ class Feed:
     One subscription of one venue, from subscribe to unsubscribe.
 
     `state` is one of the status words; `since` the time it began (ns). A feed for raw lanes alone (`parsed` false)
-    is not decoded and states only what the link loses.
+    is not decoded and states only what the link loses. `keeps`: whether somebody may want a book's levels.
     """
 
     def __init__(
-        self, sub: Subscription, venue: str, dialect: Dialect, statements: Statements, *, parsed: bool = True
+        self,
+        sub: Subscription,
+        venue: str,
+        dialect: Dialect,
+        statements: Statements,
+        *,
+        parsed: bool = True,
+        keeps: bool = False,
     ) -> None:
         self.sub = sub
         self.venue = venue
@@ -81,130 +86,145 @@ class Feed:
         self.since = 0
         self.gap: Gap | None = None
         self.last: DataRecord | None = None
-        self.duplicates = 0
+        self.epoch = 0
+        self.books = 0
+        self.sources: list[Source] = []
+        self.leader: Source | None = None
         self._dialect = dialect
         self._statements = statements
-        self._decode: Decoder | None = None
-        self._first = False
-        self._acknowledged = False
-        self._void = self.traits.incremental and parsed
-        self._withheld = 0
-        self._ids: _Window = _Window(_IDS)
-        self._orders: dict[str, bytes] = {}
-        self._recent: deque[list[DataRecord]] = deque(maxlen=_RECENT)
-        self._latest = -1
+        self._seen = Seen()
+        self.expected = False
+        self._keeps = keeps and parsed and self.traits.sequenced
+        self._levels: Levels | None = None
 
-    @property
-    def overdue(self) -> bool:
-        """Whether changes of this book keep coming, but the snapshot that they apply to does not."""
-        return self._withheld >= _WITHHELD
+    # -- the connections that bring it
 
-    @property
-    def asked_for(self) -> bool:
-        """Whether what comes may be what was asked for last."""
-        return self._decode is not None and self.state != "refused"
+    def source(self) -> Source:
+        """Return the part of one more connection."""
+        source = Source(self)
+        self.sources.append(source)
+        return source
 
-    @property
-    def proves(self) -> bool:
-        """Whether the next record will tell by itself if something was lost before it."""
-        last = self.last
-        return self.traits.chained and self.parsed and isinstance(last, Trade) and last.count is not None
+    def decoder(self) -> Decoder:
+        return self._dialect.decoder(self.sub, self.venue)
 
-    def asked(self) -> None:
-        """A subscribe request goes out: what comes next begins anew, unless it flows already and the reply was lost."""
-        if self._decode is None or self.state != "live":
-            self._decode = self._dialect.decoder(self.sub, self.venue)
-            self._first = True
-            self._withheld = 0
+    def leave(self, source: Source, reason: str, recv: int, state: str) -> list[Delivery]:
+        """The connection of `source` is gone."""
+        deliveries = source.lose(reason, recv, state)
+        self.sources.remove(source)
+        return deliveries
 
-    def acknowledged(self, recv: int) -> list[Statement]:
-        """The exchange accepted the subscription."""
-        if self.state == "refused":
+    def flows(self, source: Source, recv: int) -> list[Delivery]:
+        """From now on nothing is missing of what `source` will bring."""
+        if self.leader is not None and self.leader is not source:
             return []
-        self._acknowledged = True
-        if self.traits.first_push or self.state == "live":
-            return []
-        # Nothing is pushed until something happens, so nothing is missing from here on.
-        return self._resume(None, recv)
+        self.leader = source
+        self.expected = True
+        statements = self._resume(None, recv) if self.state != "live" or self.gap is not None else []
+        return [Delivery(self, statements)] if statements else []
 
-    def push(self, payload: Any, recv: int) -> list[Delivery]:
+    def lead(self, source: Source, recv: int, reason: str) -> list[Delivery]:
+        """Follow `source` from now on; deliver what it brought beyond the one that led. `reason`: of that change."""
+        if self.leader is not None:
+            self.leader.tail.clear()
+        self.leader = source
+        self.trim(source)
+        source.joining = self.last is not None and (source.chain is None or self.state == "live")
+        waiting, source.tail = source.tail, deque()
+        if source.joining and source.chain is not None and not self.traits.sequenced:
+            if not self._level(source) and (waiting or not self._behind(source)):
+                return self._rejoined(source, reason, recv)
+        deliveries: list[Delivery] = []
+        for message in waiting:
+            if source.broken is None:
+                deliveries += self.take(source, message, reason)
+        if source.broken is not None:
+            deliveries += source.lose(source.broken[0], recv, "void", source.broken[1])
+        return deliveries
+
+    def trim(self, source: Source) -> None:
+        """Drop of what `source` brought beside the leader all that is delivered."""
+        tail = source.tail
+        while tail and self._covered(tail[0]):
+            source.passed = passed(tail.popleft())
+
+    def impatient(self, source: Source, recv: int) -> list[Delivery]:
+        """Follow `source` if it is ahead of the leader for too long."""
+        if self.leader is source or not source.tail:
+            return []
+        self.trim(source)
+        tail, pace = source.tail, self.traits.pace
+        patience = 1.0 if pace is None else pace.patience
+        if tail and (recv - tail[0].recv > patience * 1e9 or len(tail) > _TAIL):
+            return self.lead(source, recv, "stale")
+        return []
+
+    def lose(
+        self, source: Source, reason: str, recv: int, state: str | None, detail: dict[str, Any] | None = None
+    ) -> list[Delivery]:
         """
-        Take one message's payload; return what it brings, in order.
+        Something of what `source` brings may be lost: a gap, unless another brings it.
 
-        What comes before it was asked for belongs to another feed, or to a subscription that is about to end: changes
-        after it would be cut off silently.
-
-        Raises:
-            DecodeError: the payload is not what the dialect describes.
+        See Source.lose.
         """
-        if self._decode is None:
+        if self.state == "refused" or (self.leader is not None and self.leader is not source):
             return []
-        decoded = self._decode(payload, recv)
-        first, self._first = self._first, False
-        if self._void:
-            if not _snapshot(decoded):
-                self._withheld += 1
-                return []
-            self._void = False
-            self._withheld = 0
-            self._recent.clear()
-            self._latest = -1
-        records = self._unseen(decoded)
-        if self.state == "refused":
-            return []
-        if not records:
-            return self._repeated(decoded, first, recv)
-        if first and self.traits.cached:
-            for record in records:
-                record.origin = "cached"
-        broken = self.traits.chained and (len(records) > 1 or self._skipped(records[0]))
-        if broken or self.state != "live" or self.gap is not None:
-            return self._deliver(records, recv)
-        self.last = records[-1]
-        return [Delivery(self, (), records)]
-
-    def pushed_raw(self, recv: int, text: bytes) -> list[Delivery]:
-        """Take one message that nobody wants parsed."""
-        if not self.asked_for:
-            return []
-        self._acknowledged = True
-        statements = self._resume(None, recv) if self.state != "live" or self.gap is not None else ()
-        return [Delivery(self, statements, (), text, RECORD_WEIGHT * len(text))]
-
-    def interrupted(self, reason: str, recv: int, state: str | None = None) -> list[Statement]:
-        """
-        Something may have been lost: open a gap, unless one is open or nothing was expected yet.
-
-        `state` is the new state, and nothing counts until it is asked for again; None keeps the present one.
-        """
-        statements: list[Statement] = []
-        expected = self._acknowledged or self.state == "live" or self.last is not None
-        if self.gap is None and expected and self.state != "refused":
-            self.gap = self._new_gap(reason, recv, self.last)
-            statements.append(self.gap)
-        self._void = self.traits.incremental and self.parsed
+        for other in self.sources:
+            if other is not source and other.covers(recv):
+                return self.lead(other, recv, reason)
         if state is not None:
-            self._acknowledged = False
-            self._decode = None
-            self._withheld = 0
-            if state != self.state:
-                statements.append(self.status(state, recv))
-        return statements
+            self.leader = None
+        statements = self._interrupted(reason, recv, state, detail)
+        if state is None and statements and not self.traits.first_push:
+            # Nothing comes until something happens, so nothing is missing from here on.
+            statements += self._resume(None, recv)
+        return [Delivery(self, statements)] if statements else []
 
-    def skipped(self, reason: str, recv: int) -> list[Statement]:
-        """
-        One message was lost and delivery goes on: the gap ends with the next record.
+    def refuse(self, source: Source, code: str | None, message: str, recv: int) -> list[Delivery]:
+        """The exchange does not serve this subscription, or no longer; at least not to `source`."""
+        source.forget()
+        if any(other.flowing for other in self.sources) or self.state == "refused":
+            return []
+        self.leader = None
+        statements = self._interrupted("refused", recv, None)
+        return [Delivery(self, [*statements, self.status("refused", recv, {"code": code, "message": message})])]
 
-        Where nothing comes until something happens it ends here, for nothing is missing from here on.
-        """
-        statements = self.interrupted(reason, recv)
-        return statements + self._resume(None, recv) if statements and not self.traits.first_push else statements
+    # -- what they bring
 
-    def refused(self, code: str | None, message: str, recv: int) -> list[Statement]:
-        """The exchange does not serve this subscription, or no longer."""
-        statements = self.interrupted("refused", recv)
-        self._acknowledged = False
-        return [*statements, self.status("refused", recv, {"code": code, "message": message})]
+    def take(self, source: Source, message: Message, reason: str = "disconnected") -> list[Delivery]:
+        """Take one message of `source`; return what is to be delivered. `reason`: of a gap, if it does not join."""
+        if source is not self.leader:
+            if self.leader is not None:
+                message.text = message.text or None
+                source.tail.append(message)
+                return self.impatient(source, message.recv)
+            self.leader = source
+        if self.state == "refused":
+            return []
+        if source.joining:
+            instead = self._join(source, message, reason)
+            if instead is not None:
+                return instead
+        elif len(self.sources) > 1 and (other := self._filling(source, message)) is not None:
+            deliveries = self.lead(other, message.recv, "sequence")
+            source.tail.append(message)
+            return deliveries
+        return self._accept(message)
+
+    def take_raw(self, source: Source, recv: int, text: bytes, weight: int) -> list[Delivery]:
+        """Take one message that nobody wants parsed."""
+        if source is not self.leader:
+            if self.leader is not None:
+                return []
+            self.leader = source
+        self.expected = True
+        statements = self._resume(None, recv) if self.state != "live" or self.gap is not None else ()
+        return [Delivery(self, statements, (), text, weight)]
+
+    def passing(self, source: Source, text: bytes | None, weight: int) -> list[Delivery]:
+        """Return what raw lanes get of a message without a record."""
+        leads = self.leader is None or self.leader is source
+        return [Delivery(self, (), (), text, weight)] if text is not None and leads else []
 
     def status(self, state: str, recv: int, detail: Any = None) -> Status:
         """Enter `state` and return the record that says so."""
@@ -217,64 +237,196 @@ class Feed:
         gap = self._new_gap("overflow", recv, after)
         return [gap, _closed(gap, until, recv, None)]
 
-    def _unseen(self, records: list[DataRecord]) -> list[DataRecord]:
+    def repeated(self, times: int) -> None:
+        """Count what came twice."""
+        self._seen.repeated += times
+
+    # -- what it has come to
+
+    @property
+    def duplicates(self) -> int:
+        """Records that came twice."""
+        return self._seen.repeated
+
+    @property
+    def counted(self) -> bool:
+        """Whether trades say how many they stand for, so that the next one shows what is missing."""
+        last = self.last
+        return self.traits.chained and self.parsed and isinstance(last, Trade) and last.count is not None
+
+    @property
+    def levels(self) -> Levels | None:
+        """The book as it was delivered last; None where it is void, or not kept."""
+        if self.state != "live" or self.gap is not None or not self.traits.incremental or self.leader is None:
+            return None
+        if self.traits.sequenced:
+            return self._levels
+        return self.leader.chain.levels if self.leader.chain is not None else None
+
+    def snapshot(self, recv: int, depth: int | None = None) -> Book | None:
+        """Return the book as it was delivered last, as one record; None where it is void, or not kept."""
+        levels, last = self.levels, self.last
+        if levels is None or not isinstance(last, Book):
+            return None
+        bids, asks = levels.top(depth)
+        prev = None if last.seq is None else -1
+        return Book(last.venue, last.channel, last.inst, last.ts, recv, "snapshot", bids, asks, last.seq, prev,
+                    last.checksum)  # fmt: skip
+
+    # -- inside
+
+    def _accept(self, message: Message, opened: Sequence[Statement] = ()) -> list[Delivery]:
+        decoded, recv = message.records, message.recv
+        if self.state != "live" and self.traits.incremental:
+            self._seen.forget_recent()
+        records = self._seen.unseen(decoded)
         if not records:
-            return records
-        if type(records[0]) in _IDENTIFIED:
-            return self._counted(records, [record for record in records if self._ids.add(_id(record))])
-        if type(records[0]) is Order:
-            return self._counted(records, [record for record in records if self._new_order(record)])
-        ts = records[-1].ts
-        if ts is None or ts <= self._latest:
-            # A clock that stands still or goes back, or none: only the content tells a repetition. Without a
-            # clock an earlier content may return, so only the last one counts.
-            known = self._recent if ts is not None else list(self._recent)[-1:]
-            if any(_same(records, others) for others in known):
-                self.duplicates += len(records)
-                return []
+            return self._repeated(message) or self._text(message)
+        self.epoch = message.epoch
+        if self.traits.incremental:
+            self._keep(records)
+        broken = self.traits.chained and (len(records) > 1 or self._skipped(records[0]))
+        if broken or self.state != "live" or self.gap is not None:
+            deliveries = self._deliver(records, recv, opened)
         else:
-            self._latest = ts
-        self._recent.append(records)
-        return records
+            self.last = records[-1]
+            deliveries = [Delivery(self, (), records)]
+        last = deliveries[-1]
+        last.text, last.weight = message.text, message.weight
+        return deliveries
 
-    def _counted(self, records: list[DataRecord], unseen: list[DataRecord]) -> list[DataRecord]:
-        self.duplicates += len(records) - len(unseen)
-        return unseen
+    def _text(self, message: Message) -> list[Delivery]:
+        return [Delivery(self, (), (), message.text, message.weight)] if message.text is not None else []
 
-    def _new_order(self, order: DataRecord) -> bool:
-        """Only the whole content tells an order's pushes apart, and without a clock an earlier one may return."""
-        assert isinstance(order, Order)
-        whole = orjson.dumps(content(order))
-        if order.ts is not None:
-            return self._ids.add(whole)
-        known = self._orders.pop(order.id, None)
-        self._orders[order.id] = whole
-        if len(self._orders) > _IDS:
-            del self._orders[next(iter(self._orders))]
-        return known != whole
+    def _keep(self, records: Records) -> None:
+        """Bring the levels up to what is delivered."""
+        self.books += 1
+        if not self._keeps:
+            return
+        for book in records:
+            if not isinstance(book, Book):
+                return
+            try:
+                if book.action == "snapshot":
+                    self._levels = Levels()
+                    self._levels.replace(book.bids, book.asks)
+                elif self._levels is not None:
+                    self._levels.apply(book.bids, book.asks)
+            except ValueError:
+                self._levels = None
 
-    def _repeated(self, decoded: list[DataRecord], first: bool, recv: int) -> list[Delivery]:
+    def _covered(self, message: Message) -> bool:
+        """Whether what another source brought is delivered already."""
+        last = self.last
+        record = message.records[-1] if message.records else None
+        if isinstance(record, Book) and isinstance(last, Book) and self.traits.incremental:
+            if not self.traits.sequenced:
+                here = mark(record)
+                return here is not None and (here == mark(last) or (record.ts or 0) < (last.ts or 0))
+            if record.seq is not None and last.seq is not None:
+                return (message.epoch, record.seq) <= (self.epoch, last.seq)
+        return self._seen.covers(message.records, last)
+
+    def _level(self, source: Source) -> bool:
+        """Whether an unnumbered book of `source` was seen to be where the delivered one is."""
+        last = self.last
+        return isinstance(last, Book) and source.passed is not None and source.passed == mark(last)
+
+    def _behind(self, source: Source) -> bool:
+        last = self.last
+        return source.passed is not None and last is not None and (source.passed[0] or 0) < (last.ts or 0)
+
+    def _join(self, source: Source, message: Message, reason: str) -> list[Delivery] | None:
+        """
+        Go on with `source` where another one led: None where `message` follows, else what is delivered instead.
+
+        Rows of a book are absolute, so a change from before to beyond the place that was reached is exact.
+        """
+        if self._covered(message):
+            source.passed = passed(message)
+            source.joining = not (source.chain is not None and self._level(source))
+            return []
+        source.joining = False
+        first, last = message.records[0], self.last
+        if source.chain is None or not isinstance(first, Book) or not isinstance(last, Book):
+            return None
+        if not self.traits.sequenced:
+            return None if self._level(source) else self._rejoined(source, reason, message.recv)
+        if first.action == "snapshot":
+            return self._accept(message, self._interrupted(reason, message.recv))
+        if first.prev == last.seq:
+            return None
+        if first.prev is not None and last.seq is not None and message.epoch == self.epoch and first.prev < last.seq:
+            message.records = [replace(first, prev=last.seq), *message.records[1:]]
+            return None
+        source.broken = (reason, {"expected": last.seq, "prev": first.prev, "seq": first.seq})
+        return []
+
+    def _rejoined(self, source: Source, reason: str, recv: int) -> list[Delivery]:
+        """Go on with the whole book of `source`, which cannot be joined to what was delivered."""
+        source.joining = False
+        latest, levels = source.latest, source.chain.levels if source.chain is not None else None
+        if latest is None or levels is None:
+            source.broken = (reason, None)
+            return []
+        bids, asks = levels.top()
+        whole = replace(latest, action="snapshot", bids=bids, asks=asks)
+        opened = self._interrupted(reason, recv)
+        self._keep([whole])
+        return self._deliver([whole], recv, opened)
+
+    def _filling(self, source: Source, message: Message) -> Source | None:
+        """Return another source that may bring the trades that are missing before `message`."""
+        if not self.traits.chained or self.state != "live" or self.gap is not None or not message.records:
+            return None
+        skipped = self._skipped(message.records[0])
+        if skipped is None or skipped <= 0:
+            return None
+        for other in self.sources:
+            if other is not source and other.covers(message.recv):
+                self.trim(other)
+                if not other.tail or not self._skipped(other.tail[0].records[0]):
+                    return other
+        return None
+
+    def _interrupted(
+        self, reason: str, recv: int, state: str | None = None, detail: dict[str, Any] | None = None
+    ) -> list[Statement]:
+        """Open a gap, unless one is open or nothing was expected yet; enter `state`, None: the present one."""
+        statements: list[Statement] = []
+        expected = self.expected or self.state == "live" or self.last is not None
+        if self.gap is None and expected:
+            self.gap = self._new_gap(reason, recv, self.last)
+            statements.append(self.gap)
+        if state is not None and state != self.state:
+            statements.append(self.status(state, recv, detail))
+        return statements
+
+    def _repeated(self, message: Message) -> list[Delivery]:
         """
         Nothing new came. A first push that is empty or what was delivered last proves that delivery goes on; a
         repetition later proves nothing.
         """
+        decoded, recv = message.records, message.recv
         if self.state == "live" and self.gap is None:
             return []
         last = self.last
         if not decoded:
-            return [] if self.traits.chained else [Delivery(self, self._resume(None, recv))]
-        if not first or last is None or identity(decoded[-1]) != identity(last):
-            return []
-        return [Delivery(self, self._resume(last, recv, lost=None if last.ts is None else 0))]
+            said = [] if self.traits.chained else self._resume(None, recv)
+        elif not message.first or last is None or identity(decoded[-1]) != identity(last):
+            said = []
+        else:
+            said = self._resume(last, recv, lost=None if last.ts is None else 0)
+        return [Delivery(self, said, (), message.text, message.weight)] if said else []
 
-    def _deliver(self, records: list[DataRecord], recv: int) -> list[Delivery]:
+    def _deliver(self, records: Records, recv: int, opened: Sequence[Statement] = ()) -> list[Delivery]:
         """The slow way: statements may stand before any of the records."""
         deliveries: list[Delivery] = []
         run: list[DataRecord] = []
         for record in records:
             skipped = self._skipped(record) if self.traits.chained else None
             lost = skipped if skipped is not None and 0 <= skipped < _INT64 else None
-            statements: list[Statement] = []
+            statements: list[Statement] = [] if deliveries else list(opened)
             if skipped and self.state == "live" and self.gap is None:
                 self.gap = self._new_gap("sequence", recv, self.last)
                 statements.append(self.gap)
@@ -326,38 +478,3 @@ def position(record: AnyRecord | None) -> str | int | None:
     if isinstance(record, Trade | Fill):
         return record.id
     return record.seq if isinstance(record, Book) else None
-
-
-def _id(record: DataRecord) -> tuple[Any, ...] | str:
-    if isinstance(record, Trade):
-        return record.id
-    assert isinstance(record, Fill)
-    return (record.order_id, record.id, record.side)
-
-
-def _same(some: list[DataRecord], others: list[DataRecord]) -> bool:
-    return len(some) == len(others) and all(content(a) == content(b) for a, b in zip(some, others, strict=True))
-
-
-def _snapshot(records: list[DataRecord]) -> bool:
-    """Whether changes can follow `records`; a book without a normalised form is its consumer's business."""
-    return bool(records) and not (isinstance(records[0], Book) and records[0].action == "update")
-
-
-@dataclass(slots=True)
-class _Window:
-    """The last `size` things seen."""
-
-    size: int
-    _order: deque[Any] = field(default_factory=deque)
-    _seen: set[Any] = field(default_factory=set)
-
-    def add(self, thing: Any) -> bool:
-        """Remember `thing`; return whether it was new."""
-        if thing in self._seen:
-            return False
-        self._seen.add(thing)
-        self._order.append(thing)
-        if len(self._order) > self.size:
-            self._seen.discard(self._order.popleft())
-        return True

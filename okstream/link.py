@@ -345,7 +345,11 @@ class Link:
             session.stirred = False
             if self._bug is not None:
                 raise self._bug
-            session.tick(self._loop.time())
+            if deliveries := session.tick(self._loop.time(), self.wall_ns()):
+                self._hand_over(deliveries)
+            for remark in session.remarks:
+                log.warning("%s: %s", self.name, remark)
+            session.remarks.clear()
             if session.notice is not None:
                 log.warning("%s: %.0f s after connecting: %s", self.name, self._loop.time() - opened, session.notice)
                 session.notice = None

@@ -10,7 +10,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .dialects import Ack, Dialect, Dropped, LoginReply, Message, Notice, Other, Pong, Push, Refusal
 from .dialects.signing import Credentials
@@ -18,7 +19,7 @@ from .errors import DecodeError, InflateError, LinkError, LoginRefusedError
 from .feed import RECORD_WEIGHT, Delivery, Feed
 from .inflate import CAP, inflate
 from .ledger import Budget, Ledger
-from .records import Statement
+from .source import Source
 from .venues import Limits
 
 _UNREADABLE_IN_A_ROW = 20
@@ -26,6 +27,7 @@ _MESSAGE = 500
 """Characters shown of what the exchange says."""
 
 _TOKEN = 1024
+_SHARED_EVERY = 1.0
 _PART = 8
 _LONG = re.compile(r"[\w+/=-]{20,}")
 _HIDDEN = "(not shown: it repeats a part of the credentials)"
@@ -61,7 +63,7 @@ class Session:
 
     Times `now` are seconds of a monotonic clock, `recv` and `wall_ms` are of the wall clock (ns, ms). After each
     call the link sends what `to_send` yields, and closes the connection once `ending` is set. `stirred` tells that
-    something arrived which may change what is to be sent.
+    something arrived which may change what is to be sent. `shared` is set while another connection carries the same.
 
     Args:
         clock_offset_ms: the exchange's clock minus ours, as measured; logins are signed for the exchange's.
@@ -83,6 +85,8 @@ class Session:
         self.settled: list[tuple[Feed, Refusal | None]] = []
         self.counters: Counter[str] = Counter()
         self.notice: str | None = None
+        self.remarks: list[str] = []
+        self.shared = False
         self._terms = terms
         self._dialect = terms.dialect
         self._feeds = feeds
@@ -90,7 +94,8 @@ class Session:
         budget = terms.budget if terms.limits.requests_shared else Budget(terms.limits.requests)
         self._ledger = Ledger(terms.limits.request_bytes, terms.limits.ack_within, budget)
         self._outbox: list[bytes] = []
-        self._routes: dict[bytes, Feed] = {}
+        self._sources: dict[str, Source] = {}
+        self._routes: dict[bytes, Source] = {}
         self._left: dict[str, Feed] = {}
         self._secrets = _forms(terms.credentials.secrets) if terms.credentials else []
         self._heard = now
@@ -118,6 +123,8 @@ class Session:
         """Unsubscribe from `key`; called while its feed is still there."""
         self._routes.clear()
         self._ledger.unwant(key)
+        if (source := self._sources.pop(key, None)) is not None:
+            source.feed.sources.remove(source)
         self._left = {left: feed for left, feed in self._left.items() if self._ledger.leaving(left)}
         if self._ledger.leaving(key):
             self._left[key] = self._feeds[key]
@@ -126,11 +133,11 @@ class Session:
         """Return the frames that are to be sent now, in order."""
         if self.ready and self.ending is None:
             for op, keys, request in self._ledger.requests(now):
-                feeds = [self._feeds.get(key) or self._left[key] for key in keys]
                 if op == "subscribe":
-                    for feed in feeds:
-                        feed.asked()
-                self._outbox.append(self._dialect.request(op, [feed.sub for feed in feeds], request))
+                    for key in keys:
+                        self._sources[key].ask()
+                subs = [(self._feeds.get(key) or self._left[key]).sub for key in keys]
+                self._outbox.append(self._dialect.request(op, subs, request))
         frames, self._outbox = self._outbox, []
         return frames
 
@@ -147,22 +154,34 @@ class Session:
             times.append(self._opened + limits.ack_within)
         elif (due := self._ledger.deadline(now)) is not None:
             times.append(due)
+        if self.shared:
+            times.append(now + _SHARED_EVERY)
         return max(min(times), now)
 
-    def tick(self, now: float) -> None:
-        """Watch silence: ping after some, end the link after more."""
+    def tick(self, now: float, recv: int) -> list[Delivery]:
+        """Watch silence: ping after some, end the link after more. Return what two connections bring by waiting."""
         limits = self._terms.limits
         if not self.ready and now >= self._opened + limits.ack_within:
             self.ending = LinkError(f"no answer to the login within {limits.ack_within:g} s")
+        silent = now >= self._heard + limits.ping_after
         if self._pinged is not None:
             if now >= self._pinged + limits.pong_within:
                 self.ending = LinkError(f"nothing was received for {now - self._heard:.0f} s, not even a pong")
-            return
-        silent = now >= self._heard + limits.ping_after
-        if silent or (limits.ping_every is not None and now >= self._last_ping + limits.ping_every):
+        elif silent or (limits.ping_every is not None and now >= self._last_ping + limits.ping_every):
             self._outbox.append(self._dialect.ping())
             self._last_ping = now
             self._pinged = now
+        return self._shared(recv)
+
+    def _shared(self, recv: int) -> list[Delivery]:
+        """Look after the subscriptions that another connection brings, too."""
+        deliveries: list[Delivery] = []
+        for source in list(self._sources.values()):
+            if len(source.feed.sources) > 1:
+                deliveries += source.feed.impatient(source, recv)
+                if source.broken is not None:
+                    deliveries += self._watched(source, [], recv)
+        return deliveries
 
     def receive(self, data: bytes, binary: bool, now: float, recv: int) -> list[Delivery]:
         """
@@ -176,22 +195,25 @@ class Session:
         try:
             text = inflate(data, self._terms.cap) if binary else data
             token = self._dialect.route(text)
-            if token is not None and (feed := self._routes.get(token)) is not None:
-                deliveries = self._known(feed, text, recv)
+            if token is not None and (source := self._routes.get(token)) is not None:
+                deliveries = self._known(source, text, recv)
                 if deliveries is not None:
                     return deliveries
             messages = self._dialect.read(text)
         except (InflateError, DecodeError) as error:
-            return self._unreadable(error, self._feeds.values(), recv)
+            return self._unreadable(error, self._sources.values(), recv)
         if len(messages) == 1 and type(messages[0]) is Push:
             return self._push(messages[0], recv, text, len(text))
         return self._several(messages, text, now, recv)
 
     def closed(self, recv: int) -> list[Delivery]:
-        """The connection is gone: every subscription may lose something from now on."""
-        deliveries = [Delivery(feed, feed.interrupted("disconnected", recv, "disconnected"))
-                      for feed in self._feeds.values() if feed.state != "refused"]  # fmt: skip
-        return [delivery for delivery in deliveries if delivery.statements]
+        """The connection is gone: every subscription may lose something from now on, unless another brings it."""
+        sources, self._sources = self._sources, {}
+        return [
+            delivery
+            for source in sources.values()
+            for delivery in source.feed.leave(source, "disconnected", recv, "disconnected")
+        ]
 
     def _several(self, messages: list[Message], text: bytes, now: float, recv: int) -> list[Delivery]:
         """Take a frame of several messages; its text goes out once, with the last that would carry one."""
@@ -200,7 +222,7 @@ class Session:
             if type(message) is Push:
                 deliveries += self._push(message, recv, b"", len(text) // len(messages))
             else:
-                deliveries += [Delivery(feed, said) for feed, said in self._reply(message, now, recv) if said]
+                deliveries += self._reply(message, now, recv)
         carriers = [delivery for delivery in deliveries if delivery.text is not None]
         for carrier in carriers:
             carrier.text = None
@@ -211,55 +233,63 @@ class Session:
 
     def _want(self, key: str, feed: Feed) -> None:
         if feed.state != "refused":
+            self._sources[key] = feed.source()
             self._ledger.want(key, self._dialect.size(feed.sub))
 
-    def _known(self, feed: Feed, text: bytes, recv: int) -> list[Delivery] | None:
+    def _known(self, source: Source, text: bytes, recv: int) -> list[Delivery] | None:
         """The short way, for a message whose feed is known by its route; None where it must be read with care."""
-        if not feed.parsed:
-            self._bad_in_a_row = 0
-            return feed.pushed_raw(recv, text)
-        try:
-            deliveries = feed.push(self._dialect.payload(text), recv)
-        except DecodeError:
-            return None
-        return self._pushed(feed, deliveries, recv, text, len(text))
+        weight = RECORD_WEIGHT * len(text)
+        if source.feed.parsed:
+            try:
+                deliveries = source.push(self._dialect.payload(text), recv, text if self._terms.raw else None, weight)
+            except DecodeError:
+                return None
+        else:
+            deliveries = source.push_raw(recv, text, weight)
+        self._bad_in_a_row = 0
+        return deliveries if deliveries and source.broken is None else self._watched(source, deliveries, recv)
 
     def _push(self, push: Push, recv: int, text: bytes, share: int) -> list[Delivery]:
-        feed = self._feeds.get(push.key)
-        if feed is None:
+        source = self._sources.get(push.key)
+        if source is None:
             self.counters["unrouted"] += 1
             return []
         if share == len(text):
-            self._learn(feed, text)
-        if not feed.parsed:
+            self._learn(source, text)
+        weight = RECORD_WEIGHT * share
+        if not source.feed.parsed:
             self._bad_in_a_row = 0
-            return feed.pushed_raw(recv, text)
+            return source.push_raw(recv, text, weight)
         try:
-            deliveries = feed.push(push.payload, recv)
+            deliveries = source.push(push.payload, recv, text if self._terms.raw else None, weight)
         except DecodeError as error:
             self._bad_in_a_row = 0
-            return self._unreadable(error, [feed], recv)
-        return self._pushed(feed, deliveries, recv, text, share)
-
-    def _pushed(self, feed: Feed, deliveries: list[Delivery], recv: int, text: bytes, share: int) -> list[Delivery]:
+            return self._unreadable(error, [source], recv)
         self._bad_in_a_row = 0
-        if not deliveries and feed.overdue:
-            deliveries = self._heal(feed, "sequence", recv)
-        if self._terms.raw and feed.asked_for:
-            deliveries = deliveries or [Delivery(feed)]
-            deliveries[-1].text = text
-        if deliveries:
-            deliveries[-1].weight = RECORD_WEIGHT * share
+        return self._watched(source, deliveries, recv)
+
+    def _watched(self, source: Source, deliveries: list[Delivery], recv: int) -> list[Delivery]:
+        """Ask for a book anew that is no longer right, or never came."""
+        if source.broken is not None:
+            (reason, detail), source.broken = source.broken, None
+            self.counters[reason] += 1
+            if source.chain is not None and source.chain.distrusted:
+                self.remarks.append(
+                    f"{source.feed.sub}: its checksums are none; only its sequence is checked from now on"
+                )
+            return deliveries + self._heal(source, reason, recv, detail)
+        if source.overdue:
+            return deliveries + self._heal(source, "sequence", recv)
         return deliveries
 
-    def _learn(self, feed: Feed, text: bytes) -> None:
+    def _learn(self, source: Source, text: bytes) -> None:
         token = self._dialect.route(text)
         if token is not None and len(token) <= _TOKEN:
             if len(self._routes) > 8 * len(self._feeds):
                 self._routes.clear()
-            self._routes[token] = feed
+            self._routes[token] = source
 
-    def _unreadable(self, error: Exception, feeds: Iterable[Feed], recv: int) -> list[Delivery]:
+    def _unreadable(self, error: Exception, sources: Iterable[Source], recv: int) -> list[Delivery]:
         self.stirred = True
         self.counters["unreadable"] += 1
         self._bad_in_a_row += 1
@@ -267,26 +297,26 @@ class Session:
             last = self.scrub(str(error))
             self.ending = LinkError(f"{self._bad_in_a_row} unreadable messages in a row, the last: {last}")
         deliveries = []
-        for feed in feeds:
+        for source in list(sources):
             # Where data flows, it is served, though the acknowledgement may have been lost.
-            if feed.proves or not (feed.state == "live" or self._ledger.live(feed.traits.key)):
+            if source.proves or not (source.flowing or self._ledger.live(source.key)):
                 continue
-            if feed.traits.incremental and feed.parsed:
-                deliveries += self._heal(feed, "malformed", recv)
-            elif said := feed.skipped("malformed", recv):
-                deliveries.append(Delivery(feed, said))
+            if source.chain is not None:
+                deliveries += self._heal(source, "malformed", recv)
+            else:
+                deliveries += source.lose("malformed", recv)
         return deliveries
 
-    def _heal(self, feed: Feed, reason: str, recv: int) -> list[Delivery]:
+    def _heal(self, source: Source, reason: str, recv: int, detail: dict[str, Any] | None = None) -> list[Delivery]:
         """A book is no longer right: say so, and ask for its next snapshot, once in a while."""
-        if feed.state == "refused":
+        if source.feed.state == "refused":
             return []
-        said = feed.interrupted(reason, recv, "void")
-        self._ledger.heal(feed.traits.key, self._heard)
+        deliveries = source.lose(reason, recv, "void", detail)
+        self._ledger.heal(source.key, self._heard)
         self.stirred = True
-        return [Delivery(feed, said)] if said else []
+        return deliveries
 
-    def _reply(self, message: Message, now: float, recv: int) -> list[tuple[Feed | None, list[Statement]]]:
+    def _reply(self, message: Message, now: float, recv: int) -> list[Delivery]:
         self.stirred = True
         if not isinstance(message, Other) or message.known:
             self._bad_in_a_row = 0
@@ -308,29 +338,36 @@ class Session:
                 pass
         return []
 
-    def _acknowledged(self, ack: Ack, recv: int) -> list[tuple[Feed | None, list[Statement]]]:
+    def _acknowledged(self, ack: Ack, recv: int) -> list[Delivery]:
         # What we ask to end is no longer live by then, so this is neither our doing nor late nor told twice.
         if ack.op == "unsubscribe" and ack.request is None and self._ledger.live(ack.key):
             return self._refuse([(ack.key, Refusal(None, "the exchange ended this subscription by itself"))], recv)
-        said: list[tuple[Feed | None, list[Statement]]] = []
+        deliveries: list[Delivery] = []
         settled = self._ledger.acknowledged(ack.op, ack.key, ack.request)
-        feed = self._feeds.get(ack.key)
-        if ack.op == "subscribe" and feed is not None and self._ledger.live(ack.key):
-            said.append((feed, feed.acknowledged(recv)))
-            self.settled.append((feed, None))
-        return said + self._refuse(settled, recv)
+        source = self._sources.get(ack.key)
+        if ack.op == "subscribe" and source is not None and self._ledger.live(ack.key):
+            deliveries += source.acknowledge(recv)
+            self.settled.append((source.feed, None))
+        return deliveries + self._refuse(settled, recv)
 
-    def _refuse(self, refusals: list[tuple[str, Refusal]], recv: int) -> list[tuple[Feed | None, list[Statement]]]:
-        said: list[tuple[Feed | None, list[Statement]]] = []
+    def _refuse(self, refusals: list[tuple[str, Refusal]], recv: int) -> list[Delivery]:
+        deliveries: list[Delivery] = []
         for key, refusal in refusals:
-            feed = self._feeds.get(key)
+            source = self._sources.get(key)
             self._ledger.forget(key)
-            if feed is not None:
-                refusal.message = self.scrub(refusal.message)
-                refusal.code = self.scrub(refusal.code) if refusal.code is not None else None
-                said.append((feed, feed.refused(refusal.code, refusal.message, recv)))
+            if source is None:
+                continue
+            feed = source.feed
+            refusal.message = self.scrub(refusal.message)
+            refusal.code = self.scrub(refusal.code) if refusal.code is not None else None
+            if refusal.unfit and feed.traits.alternative is not None:
+                refusal.message += f"; {replace(feed.sub, channel=feed.traits.alternative)} is open to all"
+            deliveries += feed.refuse(source, refusal.code, refusal.message, recv)
+            if feed.state == "refused":
                 self.settled.append((feed, refusal))
-        return said
+            else:
+                self.remarks.append(f"{feed.sub} is refused here, but another connection carries it: {refusal.message}")
+        return deliveries
 
     def _login(self, reply: LoginReply) -> None:
         if self.ready:

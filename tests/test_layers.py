@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 LAYERS = [
     {"errors", "exits", "records", "channels", "version"},
     {"dialects", "identities", "venues", "book", "ledger", "freshness", "inflate", "patterns"},
-    {"planner", "chain", "merging", "feed", "session"},
+    {"planner", "chain", "merging", "source", "feed", "session"},
     {"dialling", "conversation", "link", "rest", "fanout", "lane", "sampling", "sinks", "spool", "journal"},
     {"listings", "links", "stream"},
     {"config", "accounts", "monitor"},

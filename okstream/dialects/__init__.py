@@ -15,6 +15,7 @@ import orjson
 
 from ..channels import Subscription, unknown
 from ..errors import DecodeError
+from ..freshness import Pace
 from ..records import DataRecord
 from .signing import Credentials
 
@@ -43,7 +44,8 @@ class Refusal:
     """
     A request, or one argument of it, was not accepted.
 
-    `retry`: the same request may succeed later. `key`: the argument, where the message names it.
+    `retry`: the same request may succeed later. `key`: the argument, where the message names it. `unfit`: this account
+    may not have the channel.
     """
 
     code: str | None
@@ -51,6 +53,7 @@ class Refusal:
     key: str | None = None
     request: str | None = None
     retry: bool = False
+    unfit: bool = False
 
 
 @dataclass(slots=True)
@@ -114,6 +117,10 @@ class Traits:
         incremental: whether it is a book of a snapshot and changes.
         deep: whether it is a book of 50 levels or more, of which a connection may carry a limited number.
         excludes: keys that may not share a connection with this one; it may not share one with them, either.
+        sequenced: whether its changes are numbered and name the one before.
+        checksums: whether every message of the book carries a checksum; else 0 means that there is none.
+        alternative: a channel for those who may not have this one.
+        pace: how often it speaks; None for a channel of events, whose silence says nothing.
     """
 
     key: str
@@ -125,6 +132,10 @@ class Traits:
     incremental: bool = False
     deep: bool = False
     excludes: tuple[str, ...] = ()
+    sequenced: bool = False
+    checksums: bool = False
+    alternative: str | None = None
+    pace: Pace | None = None
 
 
 class Dialect(Protocol):

@@ -188,6 +188,7 @@ def traits(sub: Subscription) -> Traits:
         first_push=sub.channel in _PUSHED_FIRST,
         cached=sub.channel == "trades",
         incremental=sub.channel in {"book", "book-l2-tbt"},
+        checksums=sub.channel in {"book", "book-l2-tbt"},
     )
 
 

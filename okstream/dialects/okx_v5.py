@@ -18,6 +18,7 @@ import orjson
 
 from ..channels import BARS, PUBLIC, USER, Subscription, no_channel
 from ..errors import ConfigError, DecodeError
+from ..freshness import Pace
 from . import (
     Ack,
     Decoder,
@@ -93,6 +94,30 @@ _DEFAULT_ANY = frozenset({"orders", "positions"})
 _SILENT = frozenset({"instruments", "liquidation-orders", "orders", "fills"})
 _UNKEYED = frozenset({"uid", "extraParams"})
 
+_QUIET_BOOK = Pace(due=60.0)
+# Documented cadences; what REST can be asked about is in okx_v5_probes.py.
+_PACES: Mapping[str, Pace] = MappingProxyType(
+    {
+        "tickers": Pace(asked=True),
+        "trades": Pace(asked=True),
+        "trades-all": Pace(asked=True),
+        "books": Pace(due=60.0, asked=True),
+        "books5": Pace(due=60.0, asked=True),
+        "bbo-tbt": Pace(due=60.0, asked=True),
+        "books-l2-tbt": Pace(due=60.0, asked=True),
+        "books50-l2-tbt": _QUIET_BOOK,
+        "books-rpi": _QUIET_BOOK,
+        "candle": Pace(1.0, asked=True),
+        "mark-price": Pace(0.2, due=10.0),
+        "index-tickers": Pace(due=60.0),
+        "funding-rate": Pace(60.0, due=90.0),
+        "open-interest": Pace(3.0),
+        "price-limit": Pace(0.2),
+        "account": Pace(5.0, due=5.0),
+        "positions": Pace(5.0),
+    }
+)
+
 
 def _split(sub: Subscription) -> tuple[str, str]:
     """Return the exchange's own name of the channel and the path it rides on."""
@@ -160,7 +185,16 @@ def traits(sub: Subscription) -> Traits:
         incremental=own.startswith("books") and own != "books5",
         deep=own in _DEEP,
         excludes=tuple(_key({**arg, "channel": other}) for other in _EXCLUDES.get(own, ())),
+        sequenced=own.startswith("books") and own != "books5",
+        alternative="book" if own in _PUBLIC_LOGIN else None,
+        pace=_pace(own, sub),
     )
+
+
+def _pace(own: str, sub: Subscription) -> Pace | None:
+    if own == "account" and "updateInterval" in dict(sub.args).get("extraParams", ""):
+        return None
+    return _PACES.get("candle" if _CANDLE.fullmatch(own) and own.startswith("candle") else own)
 
 
 def decoder(sub: Subscription, venue: str) -> Decoder:
@@ -220,6 +254,7 @@ def read(text: bytes) -> list[Message]:
 
 
 _RETRY = frozenset({"60014", "60023", "63999", "64007"})
+_UNFIT = frozenset({"60011", "64003"})
 _CLOCK = frozenset({"60004", "60006"})
 _LOGIN = _CLOCK | {"60005", "60007", "60009", "60023", "60024", "60026", "60032", "63999"}
 
@@ -239,7 +274,7 @@ def _event(message: Any) -> Message:
     if event == "error":
         if code in _LOGIN:
             return LoginReply(False, code, text, clock=code in _CLOCK, retry=code in _RETRY)
-        return Refusal(code, text, _named(text), request, retry=code in _RETRY)
+        return Refusal(code, text, _named(text), request, retry=code in _RETRY, unfit=code in _UNFIT)
     if event == "notice":
         return Notice(code, text)
     if event == "channel-conn-count-error":

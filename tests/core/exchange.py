@@ -12,6 +12,7 @@ from okstream.feed import Delivery, Feed, Statements
 from okstream.ledger import Budget
 from okstream.records import AnyRecord, Gap, Status, encode
 from okstream.session import Session, Terms
+from okstream.source import Source
 from okstream.venues import V5_LIMITS, Limits
 
 V5, V3, V1 = load("okx-v5"), load("okex-v3"), load("okex-v1")
@@ -27,6 +28,11 @@ def subscription(text: str) -> Subscription:
 
 def feed(text: str, *, dialect: Dialect = V5, parsed: bool = True) -> Feed:
     return Feed(subscription(text), "okx", dialect, STATEMENTS, parsed=parsed)
+
+
+def source(text: str, *, dialect: Dialect = V5, parsed: bool = True) -> Source:
+    """One connection's part of a feed that has no other."""
+    return feed(text, dialect=dialect, parsed=parsed).source()
 
 
 def arg(text: str) -> dict[str, str]:
@@ -148,7 +154,7 @@ class Call:
 
     def tick(self, seconds: float) -> None:
         self.now += seconds
-        self.session.tick(self.now)
+        self.session.tick(self.now, RECV)
 
 
 def _answers(dialect: Dialect, request: Any) -> list[Any]:

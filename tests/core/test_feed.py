@@ -8,11 +8,11 @@ from exchange import (
     V1,
     Consistent,
     book,
-    feed,
     gaps,
     order,
     push,
     records,
+    source,
     ticker,
     trade,
     trades,
@@ -23,45 +23,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okstream.errors import DecodeError
-from okstream.feed import Delivery, Feed
+from okstream.feed import Delivery
 from okstream.records import encode
+from okstream.source import Source
 
 TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
 ORDERS, LIQUIDATIONS = "orders:instType=ANY", "liquidations:instType=SWAP"
 
 
-def after(one: Feed, *messages: Any) -> list[Any]:
+def after(one: Source, *messages: Any) -> list[Any]:
     return [record for message in messages for record in records(one.push(message, RECV))]
 
 
-def lived(text: str, *messages: Any) -> Feed:
+def lived(text: str, *messages: Any) -> Source:
     """A feed that was subscribed to, acknowledged, and has got `messages`."""
-    one = feed(text)
-    one.asked()
-    one.acknowledged(RECV)
+    one = source(text)
+    one.ask()
+    one.acknowledge(RECV)
     after(one, *messages)
     return one
 
 
-def reconnected(one: Feed) -> Feed:
-    one.interrupted("disconnected", RECV, "disconnected")
-    one.asked()
-    one.acknowledged(RECV)
+def reconnected(one: Source) -> Source:
+    one.lose("disconnected", RECV, "disconnected")
+    one.ask()
+    one.acknowledge(RECV)
     return one
 
 
 def test_the_first_record_makes_a_subscription_live():
-    one = feed(TICKER)
-    one.asked()
-    assert words(one.acknowledged(RECV)) == []
+    one = source(TICKER)
+    one.ask()
+    assert words(records(one.acknowledge(RECV))) == []
     assert words(after(one, ticker(1))) == ["live", "ticker"]
     assert words(after(one, ticker(2))) == ["ticker"]
 
 
 def test_a_channel_without_a_first_push_is_live_once_acknowledged():
-    one = feed(ORDERS)
-    one.asked()
-    assert words(one.acknowledged(RECV)) == ["live"]
+    one = source(ORDERS)
+    one.ask()
+    assert words(records(one.acknowledge(RECV))) == ["live"]
 
 
 def test_the_first_trade_is_cached_and_the_next_is_not():
@@ -158,7 +159,7 @@ def test_what_comes_twice_is_delivered_once(text: str, messages: list[Any]):
     one, two = lived(text), lived(text)
     twice = [message for message in messages for _ in range(2)]
     assert after(one, *messages) == after(two, *twice)
-    assert two.duplicates == len(messages)
+    assert two.feed.duplicates == len(messages)
 
 
 def test_the_snapshot_that_heals_a_book_is_delivered_once():
@@ -169,33 +170,33 @@ def test_the_snapshot_that_heals_a_book_is_delivered_once():
 
 def test_a_disconnection_is_said_once():
     one = lived(TICKER, ticker(1))
-    assert words(one.interrupted("disconnected", RECV, "disconnected")) == ["open disconnected", "disconnected"]
-    assert words(one.interrupted("disconnected", RECV, "disconnected")) == []
+    assert words(records(one.lose("disconnected", RECV, "disconnected"))) == ["open disconnected", "disconnected"]
+    assert words(records(one.lose("disconnected", RECV, "disconnected"))) == []
 
 
 def test_nothing_is_lost_before_the_exchange_ever_served_it():
-    one = feed(TICKER)
-    assert words(one.interrupted("disconnected", RECV, "disconnected")) == ["disconnected"]
+    one = source(TICKER)
+    assert words(records(one.lose("disconnected", RECV, "disconnected"))) == ["disconnected"]
 
 
 def test_what_was_acknowledged_and_never_pushed_may_be_lost():
     one = lived(TICKER)
-    opened = gaps(one.interrupted("disconnected", RECV, "disconnected"))[0]
+    opened = gaps(records(one.lose("disconnected", RECV, "disconnected")))[0]
     assert (opened.after, opened.after_ts) == (None, None)
 
 
 def test_a_channel_without_a_first_push_closes_its_gap_at_the_acknowledgement():
     one = lived(LIQUIDATIONS)
-    one.interrupted("disconnected", RECV, "disconnected")
-    one.asked()
-    said = one.acknowledged(RECV)
+    one.lose("disconnected", RECV, "disconnected")
+    one.ask()
+    said = records(one.acknowledge(RECV))
     assert words(said) == ["closed disconnected", "live"]
     assert gaps(said)[0].until is None
 
 
 def test_a_second_acknowledgement_says_nothing():
     one = lived(LIQUIDATIONS)
-    assert one.acknowledged(RECV) == []
+    assert one.acknowledge(RECV) == []
 
 
 def test_a_ticker_that_did_not_change_meanwhile_has_lost_nothing():
@@ -207,7 +208,7 @@ def test_a_ticker_that_did_not_change_meanwhile_has_lost_nothing():
 
 def test_a_repetition_in_mid_stream_proves_nothing():
     one = lived(TICKER, ticker(1))
-    assert words(one.interrupted("malformed", RECV)) == ["open malformed"]
+    assert words(records(one.lose("malformed", RECV))) == ["open malformed"]
     assert words(after(one, ticker(1))) == []
     said = after(one, ticker(2))
     assert words(said) == ["closed malformed", "ticker"]
@@ -218,11 +219,11 @@ def test_a_repetition_without_a_clock_does_not_count_what_was_lost():
     # An instrument may have changed and changed back.
     row = {"instId": "A", "instType": "SPOT", "state": "live"}
     one = reconnected(lived("instruments:instType=SPOT", push("instruments:instType=SPOT", row)))
-    assert one.state == "live"
-    assert one.gap is None
+    assert one.feed.state == "live"
+    assert one.feed.gap is None
     one = lived("status", push("public/status", {}) | {"arg": {"channel": "status"}})
-    one.interrupted("disconnected", RECV, "disconnected")
-    one.asked()
+    one.lose("disconnected", RECV, "disconnected")
+    one.ask()
     said = after(one, push("public/status", {}) | {"arg": {"channel": "status"}})
     assert [gap.lost for gap in gaps(said)] in ([], [None])
 
@@ -234,22 +235,22 @@ def test_a_content_that_returns_is_delivered_again_where_there_is_no_clock():
 
 
 def test_an_order_without_a_clock_may_return_to_an_earlier_state():
-    one = feed("orders:BTC-USDT", dialect=V1)
-    one.asked()
-    one.acknowledged(RECV)
+    one = source("orders:BTC-USDT", dialect=V1)
+    one.ask()
+    one.acknowledge(RECV)
     (live,), (cancelling,), (another,) = v1_order(0), v1_order(4), v1_order(0, 2)
     said = after(one, live, live, another, cancelling, live, another, live)
     assert [(record.id, record.state) for record in said] == [
         ("1", "live"), ("2", "live"), ("1", "canceling"), ("1", "live"),
     ]  # fmt: skip
-    assert one.duplicates == 3
+    assert one.feed.duplicates == 3
 
 
 def test_what_is_remembered_of_orders_without_a_clock_is_bounded():
-    one = feed("orders:BTC-USDT", dialect=V1)
-    one.asked()
-    assert len(after(one, *(v1_order(0, number)[0] for number in range(1000)))) == 1001  # the first makes it live
-    assert len(one._orders) <= 256
+    one = source("orders:BTC-USDT", dialect=V1)
+    one.ask()
+    assert len(after(one, *(v1_order(0, number)[0] for number in range(3000)))) == 3001  # the first makes it live
+    assert len(one.feed._seen._orders) <= 1024
 
 
 def test_each_change_of_an_order_counts_though_its_time_and_state_are_the_same():
@@ -263,7 +264,7 @@ def test_each_change_of_an_order_counts_though_its_time_and_state_are_the_same()
 
 def test_an_order_id_is_no_position():
     one = lived(ORDERS, order())
-    (opened,) = gaps(one.interrupted("disconnected", RECV, "disconnected"))
+    (opened,) = gaps(records(one.lose("disconnected", RECV, "disconnected")))
     assert (opened.after, opened.after_ts) == (None, 1000)
 
 
@@ -291,9 +292,9 @@ def test_a_book_holds_changes_back_until_its_next_snapshot():
 def test_a_void_book_takes_no_snapshot_that_was_not_asked_for():
     # The subscription is about to be ended and begun anew: changes after this snapshot would be cut off silently.
     one = lived(BOOK, book("snapshot", -1, 5))
-    assert words(one.interrupted("malformed", RECV, "void")) == ["open malformed", "void"]
+    assert words(records(one.lose("malformed", RECV, "void"))) == ["open malformed", "void"]
     assert after(one, book("snapshot", -1, 8), book("update", 8, 9)) == []
-    one.asked()
+    one.ask()
     assert words(after(one, book("snapshot", -1, 12))) == ["closed malformed", "live", "book snapshot"]
 
 
@@ -314,36 +315,36 @@ def test_what_comes_before_it_was_asked_for_is_of_another_subscription(text: str
     message = {TRADES: trades(7), BOOK: book("snapshot", -1, 5), TICKER: ticker(1)}[text]
 
     def pushed() -> list[Delivery]:
-        return one.push(message, RECV) if parsed else one.pushed_raw(RECV, b"{}")
+        return one.push(message, RECV) if parsed else one.push_raw(RECV, b"{}", 1)
 
-    one = feed(text, parsed=parsed)
+    one = source(text, parsed=parsed)
     assert pushed() == []
-    one.asked()
+    one.ask()
     assert words(pushed()[0].statements) == ["live"]
-    one.interrupted("disconnected", RECV, "disconnected")
+    one.lose("disconnected", RECV, "disconnected")
     assert pushed() == []
 
 
 def test_what_flows_without_an_acknowledgement_may_be_lost_though_nothing_was_in_it():
-    one = feed(TICKER)
-    one.asked()
+    one = source(TICKER)
+    one.ask()
     assert words(after(one, push(TICKER))) == ["live"]
-    assert words(one.interrupted("malformed", RECV)) == ["open malformed"]
+    assert words(records(one.lose("malformed", RECV))) == ["open malformed"]
 
 
 def test_to_be_asked_again_while_it_flows_does_not_begin_anew():
     one = lived(TRADES, trades(7))
-    one.asked()
+    one.ask()
     assert [said.origin for said in after(one, trades(8))] == [None]
 
 
 def test_what_was_refused_stays_refused():
     one = lived(TRADES, trades(7))
-    said = one.refused("60018", "no", RECV)
-    assert words(said) == ["open refused", "refused"]
+    said = one.feed.refuse(one, "60018", "no", RECV)
+    assert words(records(said)) == ["open refused", "refused"]
     assert after(one, trades(8)) == []
-    assert one.acknowledged(RECV) == []
-    assert one.state == "refused"
+    assert one.acknowledge(RECV) == []
+    assert one.feed.state == "refused"
 
 
 def test_unreadable_rows_are_one_declared_error_and_change_nothing():
@@ -354,15 +355,15 @@ def test_unreadable_rows_are_one_declared_error_and_change_nothing():
 
 
 def test_raw_text_passes_untouched_and_only_the_links_losses_are_said():
-    one = feed(TRADES, parsed=False)
-    one.asked()
-    said = one.pushed_raw(RECV, b'{"a" :1}')
+    one = source(TRADES, parsed=False)
+    one.ask()
+    said = one.push_raw(RECV, b'{"a" :1}', 1)
     assert (words(said[0].statements), said[0].text, said[0].records) == (["live"], b'{"a" :1}', ())
-    assert [(words(d.statements), d.text) for d in one.pushed_raw(RECV, b"x")] == [([], b"x")]
-    assert words(one.interrupted("disconnected", RECV, "disconnected")) == ["open disconnected", "disconnected"]
-    assert one.pushed_raw(RECV, b"x") == []
-    one.asked()
-    assert words(one.pushed_raw(RECV, b"y")[0].statements) == ["closed disconnected", "live"]
+    assert [(words(d.statements), d.text) for d in one.push_raw(RECV, b"x", 1)] == [([], b"x")]
+    assert words(records(one.lose("disconnected", RECV, "disconnected"))) == ["open disconnected", "disconnected"]
+    assert one.push_raw(RECV, b"x", 1) == []
+    one.ask()
+    assert words(one.push_raw(RECV, b"y", 1)[0].statements) == ["closed disconnected", "live"]
 
 
 STEPS = st.one_of(
@@ -373,9 +374,9 @@ STEPS = st.one_of(
 
 @given(steps=st.lists(STEPS, max_size=40))
 def test_whatever_order_trades_come_in_each_is_delivered_once_and_gaps_are_in_order(steps: list[Any]):
-    one, check = feed(TRADES), Consistent()
+    one, check = source(TRADES), Consistent()
     got: list[str] = []
-    one.asked()
+    one.ask()
     for step, numbers in steps:
         if step == "trade":
             deliveries = one.push(trades(*numbers), RECV)
@@ -384,14 +385,14 @@ def test_whatever_order_trades_come_in_each_is_delivered_once_and_gaps_are_in_or
         elif step == "empty":
             check(one.push(push(TRADES), RECV))
         elif step == "asked":
-            one.asked()
+            one.ask()
         else:
             said = {
-                "disconnect": lambda: one.interrupted("disconnected", RECV, "disconnected"),
-                "bad": lambda: one.interrupted("malformed", RECV),
-                "ack": lambda: one.acknowledged(RECV),
+                "disconnect": lambda: one.lose("disconnected", RECV, "disconnected"),
+                "bad": lambda: one.lose("malformed", RECV),
+                "ack": lambda: one.acknowledge(RECV),
             }[step]()
-            check([Delivery(one, said)])
-            one.asked()
+            check(said)
+            one.ask()
     assert len(got) == len(set(got))
     assert set(got) == {str(number) for step, numbers in steps if step == "trade" for number in numbers}

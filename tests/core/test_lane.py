@@ -5,13 +5,15 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from exchange import RECV, Call, book, feed, gaps, push, records, trades, words
+from exchange import RECV, Call, book, gaps, push, records, trades, words
+from exchange import source as one_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from okstream.fanout import Fanout, Lane, lines
 from okstream.feed import Delivery, Feed
 from okstream.records import Gap, Status
+from okstream.source import Source
 
 TRADES, BOOK = "trades:BTC-USDT", "book:BTC-USDT"
 WEIGHT = 100
@@ -21,10 +23,10 @@ def lane(limit: int = 5 * WEIGHT) -> Lane:
     return Lane(limit, wall_ns=lambda: RECV)
 
 
-def lived(text: str = TRADES) -> Feed:
-    one = feed(text)
-    one.asked()
-    one.acknowledged(RECV)
+def lived(text: str = TRADES) -> Source:
+    one = one_source(text)
+    one.ask()
+    one.acknowledge(RECV)
     one.push(trades(1) if text == TRADES else book("snapshot", -1, 1), RECV)
     return one
 
@@ -35,13 +37,13 @@ def weighed(deliveries: list[Delivery]) -> list[Delivery]:
     return deliveries
 
 
-def puts(one: Lane, source: Feed, *numbers: int) -> None:
+def puts(one: Lane, source: Source, *numbers: int) -> None:
     for number in numbers:
         one.put(weighed(source.push(trades(number), RECV)))
 
 
-def lost(source: Feed) -> list[Delivery]:
-    return weighed([Delivery(source, source.interrupted("disconnected", RECV, "disconnected"))])
+def lost(source: Source) -> list[Delivery]:
+    return weighed(source.lose("disconnected", RECV, "disconnected"))
 
 
 def status(state: str, *, venue: str = "okx", account: str | None = None) -> Delivery:
@@ -99,7 +101,7 @@ def test_each_overflow_has_its_own_gap_and_only_of_what_lost_something():
 def test_statements_are_never_dropped_but_coalesced():
     one, source = lane(0), lived()
     one.put(lost(source))
-    source.asked()
+    source.ask()
     puts(one, source, 3)  # closes the gap that the lane still keeps
     one.put(lost(source))
     assert len(one) == 1
@@ -110,7 +112,7 @@ def test_the_end_of_a_gap_that_was_handed_out_is_kept():
     one, source = lane(WEIGHT), lived()
     one.put(lost(source))
     (opened, _) = taken(one)
-    source.asked()
+    source.ask()
     puts(one, source, 5, 6)
     said = taken(one)
     assert words(said) == ["live", "closed disconnected", "trade"]
@@ -121,13 +123,13 @@ def test_a_gap_that_would_have_closed_with_what_was_dropped_is_ended_before_anot
     one, source = lane(WEIGHT), lived()
     one.put(lost(source))
     (opened, _) = taken(one)
-    source.asked()
+    source.ask()
     puts(one, source, 5, 6)
     one.put(lost(source))  # drops 6, too
     said = taken(one)
     assert words(said) == ["live", "closed disconnected", "open disconnected", "disconnected"]
     assert (said[1].gap, said[1].until, said[1].until_ts) == (opened.gap, None, None), "nobody got 5"
-    source.asked()
+    source.ask()
     puts(one, source, 9)
     said = taken(one)
     assert words(said) == ["closed disconnected", "live", "open overflow", "closed overflow", "trade"]
@@ -139,10 +141,10 @@ def test_a_gap_whose_end_was_dropped_stays_open_when_nothing_follows():
     for each in (source, other):
         one.put(lost(each))
         taken(one)
-        each.asked()
+        each.ask()
         puts(one, each, 5, 6)
         one._drop(one._queue.popleft())
-    one.forget(other)
+    one.forget(other.feed)
     taken(one)
     assert records(one.unsaid()) == []
     assert (len(one._lost), len(one._unclosed)) == (0, 0)
@@ -163,7 +165,7 @@ def test_one_gap_is_open_at_a_time():
     taken(one)
     puts(one, source, 3, 4)
     one.put(lost(source))
-    source.asked()
+    source.ask()
     puts(one, source, 9)
     said = taken(one)
     told = words(said)
@@ -189,7 +191,7 @@ def test_memory_is_bounded_even_if_nobody_ever_takes():
     for number in range(2, 5000):
         puts(one, source, number)
         one.put([*lost(source), status("live"), status("disconnected")])
-        source.asked()
+        source.ask()
     assert one.weight <= 20 * WEIGHT
     assert len(one) <= 22
     assert sum(len(statements) for statements in one._kept.values()) <= 6
@@ -223,7 +225,7 @@ def test_what_was_lost_of_a_feed_that_ended_is_said_and_the_feed_forgotten():
     large = source.push(trades(3), RECV)
     large[0].weight = 20_000
     one.put(large)
-    one.forget(source)
+    one.forget(source.feed)
     said = taken(one)
     assert words(said) == ["open overflow"]
     assert said[0].after == "2"
@@ -236,16 +238,16 @@ def test_feeds_that_come_and_go_leave_nothing_behind():
     for _ in range(200):
         source = lived()
         puts(one, source, *range(2, 10))
-        one.forget(source)
+        one.forget(source.feed)
         taken(one)
     assert (len(one._last), len(one._lost), len(one._kept), len(one)) == (0, 0, 0, 0)
 
 
 def test_raw_text_is_dropped_and_said_as_well():
     one, source = lane(2 * WEIGHT), feed(TRADES, parsed=False)
-    source.asked()
+    source.ask()
     for number in range(4):
-        one.put(weighed(source.pushed_raw(RECV, str(number).encode())))
+        one.put(weighed(source.push_raw(RECV, str(number).encode(), 1)))
     assert one.dropped == 2
     deliveries = one.take()
     assert [delivery.text for delivery in deliveries if delivery.text is not None] == [b"2", b"3"]
@@ -332,8 +334,8 @@ STEPS = st.one_of(
 @given(steps=st.lists(STEPS, max_size=80), limit=st.integers(0, 1500))
 def test_every_record_is_handed_out_once_or_lies_in_a_gap(steps: list[Any], limit: int):
     one, sources, next_id = lane(limit), [lived() for _ in range(3)], [2, 2, 2]
-    put: dict[Feed, list[int]] = {source: [1] for source in sources}
-    got: dict[Feed, list[Any]] = {source: [] for source in sources}
+    put: dict[Feed, list[int]] = {source.feed: [1] for source in sources}
+    got: dict[Feed, list[Any]] = {source.feed: [] for source in sources}
 
     def hand_out(deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
@@ -345,10 +347,10 @@ def test_every_record_is_handed_out_once_or_lies_in_a_gap(steps: list[Any], limi
             hand_out(one.take(which))
         elif step == "lost":
             one.put(lost(sources[which]))
-            sources[which].asked()
+            sources[which].ask()
         else:
             deliveries = sources[which].push(trades(next_id[which]), RECV)
-            put[sources[which]].append(next_id[which])
+            put[sources[which].feed].append(next_id[which])
             next_id[which] += 1
             deliveries[-1].weight = weight
             one.put(deliveries)
@@ -383,7 +385,7 @@ def test_every_record_is_handed_out_once_or_lies_in_a_gap(steps: list[Any], limi
 def test_a_lane_that_is_not_full_changes_nothing():
     one, source = lane(10**6), lived(BOOK)
     deliveries = source.push(book("update", 1, 2), RECV)
-    deliveries += [Delivery(source, source.interrupted("malformed", RECV, "void"))]
+    deliveries += source.lose("malformed", RECV, "void")
     one.put(deliveries)
     assert one.take() == deliveries
 

@@ -1,0 +1,139 @@
+"""
+What comes twice: within one connection's messages, and from two connections that carry the same.
+
+A record that was delivered is told by its identity where it has one (trades, orders, fills), by its place in the
+sequence (books of OKX v5), and by its time and content everywhere else.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .identities import content
+from .records import Book, DataRecord, Fill, Order, Trade
+
+_IDS = 1024
+_RECENT = 4
+_IDENTIFIED = frozenset({Trade, Fill})
+
+Records = list[DataRecord]
+
+
+class Seen:
+    """What was delivered of one subscription, as far as it is needed to tell what comes again."""
+
+    def __init__(self) -> None:
+        self.repeated = 0
+        self._ids = _Window(_IDS)
+        self._orders: dict[str, int] = {}
+        self._recent: deque[Records] = deque(maxlen=_RECENT)
+        self._latest = -1
+
+    def forget_recent(self) -> None:
+        """What follows begins anew, and may look like what was before."""
+        self._recent.clear()
+        self._latest = -1
+
+    def unseen(self, records: Records) -> Records:
+        """Return those of `records` that are new, and remember them."""
+        if not records:
+            return records
+        if type(records[0]) in _IDENTIFIED:
+            return self._counted(records, self._ids.add, _id)
+        if type(records[0]) is Order:
+            return self._counted(records, self._new_order, lambda record: record)
+        ts = records[-1].ts
+        if ts is None or ts <= self._latest:
+            if self._known(records, ts):
+                self.repeated += len(records)
+                return []
+        else:
+            self._latest = ts
+        self._recent.append(records)
+        return records
+
+    def covers(self, records: Records, last: DataRecord | None) -> bool:
+        """Whether another connection's `records` are delivered, or what was delivered (`last` of all) is newer."""
+        if not records:
+            return True
+        if type(records[0]) in _IDENTIFIED:
+            return all(_id(record) in self._ids or _before(record, last) for record in records)
+        if type(records[0]) is Order:
+            return all(_whole(record) in self._ids for record in records)
+        ts = records[-1].ts
+        return self._known(records, ts) if ts is None else ts <= self._latest
+
+    def _known(self, records: Records, ts: int | None) -> bool:
+        # A clock that stands still or goes back, or none: only the content tells a repetition. Without a clock an
+        # earlier content may return, so only the last one counts.
+        recent = self._recent if ts is not None else list(self._recent)[-1:]
+        return any(_same(records, others) for others in recent)
+
+    def _counted(self, records: Records, add: Callable[[Any], bool], key: Callable[[DataRecord], Any]) -> Records:
+        unseen = [record for record in records if add(key(record))]
+        self.repeated += len(records) - len(unseen)
+        return unseen
+
+    def _new_order(self, order: DataRecord) -> bool:
+        """Only the whole content tells an order's pushes apart, and without a clock an earlier one may return."""
+        assert isinstance(order, Order)
+        whole = _whole(order)
+        if order.ts is not None:
+            return self._ids.add(whole)
+        known = self._orders.pop(order.id, None)
+        self._orders[order.id] = whole
+        if len(self._orders) > _IDS:
+            del self._orders[next(iter(self._orders))]
+        return known != whole
+
+
+def _before(record: DataRecord, last: DataRecord | None) -> bool:
+    """Whether trades are numbered, and `record` is the earlier of the two."""
+    if not isinstance(record, Trade) or not isinstance(last, Trade):
+        return False
+    return record.id.isdecimal() and last.id.isdecimal() and int(record.id) <= int(last.id)
+
+
+def _id(record: DataRecord) -> tuple[Any, ...] | str:
+    if isinstance(record, Trade):
+        return record.id
+    assert isinstance(record, Fill)
+    return (record.order_id, record.id, record.side)
+
+
+def _whole(record: DataRecord) -> int:
+    return hash(orjson.dumps(content(record)))
+
+
+def _same(some: Records, others: Records) -> bool:
+    return len(some) == len(others) and all(content(a) == content(b) for a, b in zip(some, others, strict=True))
+
+
+def mark(book: Book) -> tuple[int | None, int | None] | None:
+    """Return what two connections' unnumbered books have in common at one moment; None where nothing tells it."""
+    return None if book.checksum is None else (book.ts, book.checksum)
+
+
+@dataclass(slots=True)
+class _Window:
+    """The last `size` things seen."""
+
+    size: int
+    _order: deque[Any] = field(default_factory=deque)
+    _seen: set[Any] = field(default_factory=set)
+
+    def __contains__(self, thing: Any) -> bool:
+        return thing in self._seen
+
+    def add(self, thing: Any) -> bool:
+        """Remember `thing`; return whether it was new."""
+        if thing in self._seen:
+            return False
+        self._seen.add(thing)
+        self._order.append(thing)
+        if len(self._order) > self.size:
+            self._seen.discard(self._order.popleft())
+        return True

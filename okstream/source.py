@@ -1,0 +1,202 @@
+"""
+What one connection brings of one subscription.
+
+A source reads and verifies; its feed decides what of it is delivered. It lives as long as its connection.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .chain import BROKEN, REPEATED, RIGHT, Chain
+from .dialects import Decoder
+from .merging import Records, mark
+from .records import Book
+
+if TYPE_CHECKING:
+    from .feed import Delivery, Feed
+
+OVERDUE = 3
+_SHAKEN_NS = 5_000_000_000
+
+
+@dataclass(slots=True)
+class Message:
+    """
+    One message of a subscription: its records, when it came (ns), its text for raw lanes, and its weight in bytes.
+
+    `first`: it is the first after a subscribe. `epoch`: see Chain.
+    """
+
+    records: Records
+    recv: int
+    text: bytes | None = None
+    weight: int = 0
+    first: bool = False
+    epoch: int = 0
+
+
+class Source:
+    """
+    One connection's part of `feed`.
+
+    `flowing`: its data goes on without a hole. `broken`: its book is void and has to be asked for anew: why (a reason
+    of gap, and details), until somebody does. `tail` is what it brought before the source that leads did.
+    """
+
+    def __init__(self, feed: "Feed") -> None:
+        self.feed = feed
+        self.key = feed.traits.key
+        self.chain = Chain(feed.traits) if feed.traits.incremental and feed.parsed else None
+        self.flowing = False
+        self.joining = False
+        self.broken: tuple[str, dict[str, Any] | None] | None = None
+        self.tail: deque[Message] = deque()
+        self.passed: tuple[int | None, int | None] | None = None
+        self.heard = 0
+        self.latest: Book | None = None
+        self._decode: Decoder | None = None
+        self._first = False
+        self._acknowledged: int | None = None
+        self._shaken = -_SHAKEN_NS
+
+    @property
+    def overdue(self) -> bool:
+        """Whether changes of this book keep coming, but the snapshot that they apply to does not."""
+        return self.chain is not None and self.chain.awaited >= OVERDUE
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether what comes may be what was asked for last."""
+        return self._decode is not None and self.feed.state != "refused"
+
+    @property
+    def acknowledged(self) -> bool:
+        return self._acknowledged is not None
+
+    @property
+    def proves(self) -> bool:
+        """Whether the next record will tell by itself if something was lost before it."""
+        if self.chain is not None and self.feed.traits.sequenced:
+            return not self.chain.void
+        return self.feed.leader is self and self.feed.counted
+
+    def covers(self, recv: int) -> bool:
+        """Whether nothing is lost that this source did not bring, or will bring."""
+        if not self.feed.parsed or recv < self._shaken + _SHAKEN_NS:
+            return False
+        if self.flowing or self.chain is not None or self._acknowledged is None:
+            return self.flowing
+        # It has shown nothing since it was acknowledged; but nothing has been delivered since, either.
+        last = self.feed.last
+        return last is not None and last.recv < self._acknowledged
+
+    def ask(self) -> None:
+        """A subscribe request goes out: what comes next begins anew, unless it flows already and the reply was lost."""
+        if self._decode is None or not self.flowing:
+            self._decode = self.feed.decoder()
+            self._first = True
+            if self.chain is not None:
+                self.chain.restart()
+
+    def acknowledge(self, recv: int) -> "list[Delivery]":
+        """The exchange accepted the subscription."""
+        if self.feed.state == "refused":
+            return []
+        self._acknowledged = recv
+        self.feed.expected = True
+        self.heard = self.heard or recv
+        if self.feed.traits.first_push or self.flowing:
+            return []
+        # Nothing is pushed until something happens, so nothing is missing from here on.
+        self.flowing = True
+        return self.feed.flows(self, recv)
+
+    def push(self, payload: Any, recv: int, text: bytes | None = None, weight: int = 0) -> "list[Delivery]":
+        """
+        Take one message's payload; return what it brings, in order.
+
+        What comes before it was asked for belongs to another feed, or to a subscription that is about to end: changes
+        after it would be cut off silently.
+
+        Raises:
+            DecodeError: the payload is not what the dialect describes.
+        """
+        if self._decode is None:
+            return []
+        records = self._decode(payload, recv)
+        first, self._first = self._first, False
+        self.heard = recv
+        epoch = 0
+        if self.chain is not None:
+            records = self._verified(records)
+            if not records:
+                return self.feed.passing(self, text, weight)
+            epoch = self.chain.epoch
+        elif first and self.feed.traits.cached:
+            for record in records:
+                record.origin = "cached"
+        self.flowing = self.broken is None
+        return self.feed.take(self, Message(records, recv, text, weight, first, epoch))
+
+    def push_raw(self, recv: int, text: bytes, weight: int) -> "list[Delivery]":
+        """Take one message that nobody wants parsed."""
+        if not self.asked_for:
+            return []
+        self.heard = recv
+        self.flowing = True
+        return self.feed.take_raw(self, recv, text, weight)
+
+    def lose(
+        self, reason: str, recv: int, state: str | None = None, detail: dict[str, Any] | None = None
+    ) -> "list[Delivery]":
+        """
+        Something of what this connection brings may have been lost.
+
+        `state` is what this makes of the subscription, and nothing counts until it is asked for again; None where
+        delivery goes on behind a lost message.
+        """
+        self._shaken = recv
+        if state is not None:
+            self.forget()
+        self.tail.clear()
+        return self.feed.lose(self, reason, recv, state, detail)
+
+    def forget(self) -> None:
+        """Nothing counts until it is asked for again."""
+        self.flowing = False
+        self._decode = None
+        self._acknowledged = None
+        self._shaken = -_SHAKEN_NS
+        if self.chain is not None:
+            self.chain.restart()
+
+    def _verified(self, records: Records) -> Records:
+        """Return what may be delivered; sets `broken` where the book is void from there on."""
+        chain = self.chain
+        assert chain is not None
+        if not records and chain.void:
+            chain.awaited += 1
+        right: Records = []
+        for record in records:
+            if type(record) is not Book:
+                chain.void = False  # without a normalised form it is its consumer's business
+            else:
+                if record.action == "snapshot" and self.feed.leader is not self:
+                    chain.epoch = self.feed.epoch
+                verdict = chain.check(record)
+                if verdict is BROKEN:
+                    self.broken = (chain.reason, chain.detail)
+                    break
+                if verdict is not RIGHT:
+                    self.feed.repeated(verdict is REPEATED)
+                    continue
+                self.latest = record
+            right.append(record)
+        return right
+
+
+def passed(message: Message) -> tuple[int | None, int | None] | None:
+    """Return the mark of the last book in `message`."""
+    last = message.records[-1]
+    return mark(last) if isinstance(last, Book) else None
