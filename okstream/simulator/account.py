@@ -114,7 +114,8 @@ class User:
         self._pace = pace
         self._own: set[int] = set()
         quarter = [i.inst for i in market.instruments.values() if i.alias == "quarter" and i.quote == "USD"]
-        self._auto = ("BTC-USDT", "BTC-USDT-SWAP", quarter[0])
+        self._auto = ["BTC-USDT", "BTC-USDT-SWAP", quarter[0]]
+        self._holds: list[MarketBook] = []
 
     def now(self) -> int:
         """Wall clock in ms, never the same twice: update times tell states of an order apart."""
@@ -124,14 +125,14 @@ class User:
     def watch(self) -> None:
         self.watchers += 1
         if self.watchers == 1:
-            for inst in self._auto:
-                self.market.hold(inst, self._clock.ms())
+            traded = filter(self.market.instruments.__contains__, self._auto)
+            self._holds = [self.market.hold(inst, self._clock.ms()) for inst in traded]
 
     def unwatch(self) -> None:
         self.watchers -= 1
         if self.watchers == 0:
-            for inst in self._auto:
-                self.market.release(inst)
+            for book in self._holds:
+                self.market.release(book)
 
     # Orders
 
@@ -259,6 +260,17 @@ class User:
                 total += Decimal(rest * order.price) / 10 ** (inst.size_places + inst.price_places)
         return total
 
+    def renamed(self, old: Instrument, new: Instrument) -> None:
+        """Orders and positions go on under the new name."""
+        self._auto = [new.inst if inst == old.inst else inst for inst in self._auto]
+        for order in self.orders.values():
+            if order.instrument is old:
+                order.instrument = new
+        position = self.positions.pop(old.inst, None)
+        if position is not None:
+            position.instrument = new
+            self.positions[new.inst] = position
+
     def pending(self) -> list[Order]:
         return [o for o in self.orders.values() if o.open]
 
@@ -283,7 +295,9 @@ class User:
             self.cancel(rng.choice(pending).id)
             return
         inst = rng.choice(self._auto)
-        book = self.market.books[inst]
+        if inst not in self.market.instruments:
+            return
+        book = self.market.book(inst, self._clock.ms())
         side = rng.choice(("buy", "sell"))
         best = -book.bids.keys[0] if side == "buy" else book.asks.keys[0]
         away = rng.randrange(0, 12) * (-1 if side == "buy" else 1)

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from okstream.simulator.account import User
+from okstream.simulator.book import MarketBook
 from okstream.simulator.clock import Clock
 from okstream.simulator.connection import Connection
 from okstream.simulator.faults import Armed
@@ -54,6 +55,7 @@ class Subscription:
         self.stalled_until = 0.0
         self.broken_by = ""  # the fault that its next update has
         self.last_push = engine.clock.now()
+        self.holds: list[MarketBook] = []
         self.wire: Wire = bytes.decode
 
     def watched(self) -> Iterable[str]:
@@ -107,8 +109,7 @@ class Engine:
         sub.connection, sub.connection_id, sub.phase = connection, connection.id, phase
         sub.stalled_until = connection.stalled_until.get(sub.key, 0.0)
         connection.subscriptions[sub.key] = sub
-        for inst in sub.watched():
-            self.market.hold(inst, self.clock.ms())
+        sub.holds = [self.market.hold(inst, self.clock.ms()) for inst in sub.watched()]
         self._subs[sub] = None
 
     def start(self, sub: Subscription) -> None:
@@ -128,6 +129,8 @@ class Engine:
         """End a subscription that its client, or the exchange by its rules, no longer wants."""
         if sub.connection is not None:
             sub.connection.subscriptions.pop(sub.key, None)
+        elif self._ghosts.get(sub.key) is sub:
+            del self._ghosts[sub.key]
         self._finish(sub)
 
     def lost(self, connection: Connection, clean: bool) -> None:
@@ -150,13 +153,17 @@ class Engine:
         if not sub.ended:
             sub.ended = True
             self._subs.pop(sub, None)
-            for inst in sub.watched():
-                self.market.release(inst)
+            for book in sub.holds:
+                self.market.release(book)
             sub.finished()
 
     def subscriptions(self) -> list[Subscription]:
         """The live ones."""
         return [s for s in self._subs if s.connection is not None]
+
+    def about(self, inst: str) -> list[Subscription]:
+        """Those that name this instrument, ghosts included; an index is another thing than the pair of its name."""
+        return [s for s in self._subs if s.inst == inst and "index" not in s.channel]
 
     # Time
 

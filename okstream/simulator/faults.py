@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from okstream.errors import ConfigError
+from okstream.simulator.instruments import listed
 
 # name -> (own options with their defaults, what it does)
 FAULTS: dict[str, tuple[dict[str, str], str]] = {
@@ -28,6 +29,9 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
         {"by": "gap"},
         "every book there is has a `gap` or a wrong `checksum` in its next update, once each",
     ),
+    "list": ({}, "a new instrument, `inst` or a name of its own"),
+    "expire": ({}, "the instrument `inst` ends, and its subscriptions without a word"),
+    "rename": ({"to": ""}, "the instrument `inst` has another name; of its subscriptions books and trades go on"),
     "unknown-event": ({}, "an event no client knows"),
     "gap": ({}, "skip one update of a book, or one push of the channel that is named"),
     "duplicate": ({}, "send one push twice"),
@@ -46,6 +50,8 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "handshake": ({"status": "429", "retry-after": "", "n": "1"}, "answer n handshakes with an HTTP error"),
 }
 COMMON = {"after": "0", "times": "1", "every": "1", "connection": "", "path": "", "channel": "", "inst": ""}
+_REQUIRED = {"expire": ("inst",), "rename": ("inst", "to")}
+_NEW = {"list": ("inst",), "rename": ("to",)}
 _NUMBERS = {"after", "times", "every", "seconds", "lead", "n", "seq", "status", "retry-after", "new", "sticky"}
 
 
@@ -96,6 +102,10 @@ class Fault:
         for key in {"times", "n"} & given.keys():
             if float(given[key]) < 1:
                 raise ConfigError(f"fault {name!r}: {key} must be at least 1, not {given[key]!r}")
+        for key in [key for key in _REQUIRED.get(name, ()) if not given.get(key)]:
+            raise ConfigError(f"fault {name!r} needs {key}=")
+        for key in [key for key in _NEW.get(name, ()) if key in given and listed(given[key], 0, 0) is None]:
+            raise ConfigError(f"fault {name!r}: {key} must be like A-B, A-B-SWAP or A-B-yymmdd, not {given[key]!r}")
         if given.get("by", "gap") not in ("gap", "checksum"):
             raise ConfigError(f"fault {name!r}: by must be gap or checksum, not {given['by']!r}")
         own = {**FAULTS[name][0], **{k: v for k, v in given.items() if k in FAULTS[name][0]}}
@@ -125,7 +135,8 @@ class Fault:
 
 
 IMMEDIATE = frozenset(
-    "drop close half-open mute freeze notice kill flood snapshot reset break-books unknown-event".split()
+    "drop close half-open mute freeze notice kill flood snapshot reset break-books list expire rename"
+    " unknown-event".split()
 )
 
 

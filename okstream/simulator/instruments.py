@@ -51,6 +51,8 @@ class Instrument:
     alias: str = ""
     strike: str = ""
     option: str = ""
+    state: str = "live"
+    listed_ms: int = 0  # 0: long ago
 
     def price(self, ticks: int) -> str:
         return decimal_text(ticks, self.price_places)
@@ -150,6 +152,25 @@ def _dated(start_ms: int) -> list[Instrument]:
                            str(strike), kind)
             )  # fmt: skip
     return rows
+
+
+def listed(inst: str, code: int, now_ms: int) -> Instrument | None:
+    """A new instrument made of its name alone: a pair, a swap or a dated future; None for any other name."""
+    base, _, rest = inst.partition("-")
+    quote, dash, kind = rest.partition("-")
+    if not base.isalnum() or not quote.isalnum():
+        return None
+    if not dash:
+        return Instrument(inst, "SPOT", base, quote, "", 3, 4, 10_000, 2.0, 0.2, 120, code, listed_ms=now_ms)
+    try:
+        expiry = datetime.strptime(kind, "%y%m%d").replace(hour=8, tzinfo=UTC) if kind != "SWAP" else None
+    except ValueError:
+        return None
+    settle = base if quote == "USD" else quote
+    return Instrument(
+        inst, "FUTURES" if expiry else "SWAP", base, quote, f"{base}-{quote}", 3, 0, 10_000, 2.0, 0.2, 120, code,
+        settle, "1", int(expiry.timestamp() * 1000) if expiry else 0, listed_ms=now_ms,
+    )  # fmt: skip
 
 
 def all_instruments(start_ms: int, generated: int) -> dict[str, Instrument]:

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from okstream.errors import ConfigError
-from okstream.simulator import control, v1, v3, v5
+from okstream.simulator import control, listings, v1, v3, v5
 from okstream.simulator.connection import Connection
 from okstream.simulator.engine import Engine, Subscription
 from okstream.simulator.faults import IMMEDIATE, Fault
@@ -259,6 +259,9 @@ class Simulator:
         if fault.name == "freeze":
             self.counters.faults["freeze"] += 1
             self.engine.freeze(fault.number("seconds"))
+            return
+        if fault.name in listings.FAULTS:
+            self.counters.faults[fault.name] += listings.strike(self.engine, fault)
             return
         if fault.name == "half-open" and fault.number("new"):
             self._half_open = True

@@ -245,7 +245,10 @@ class V5(Talk):
         if name not in CHANNELS:
             self.error("60018", _described(arg), id=id)
             return
-        sub = self.connection.subscriptions.get(key_of(arg))
+        live = self.connection.subscriptions
+        # What a renamed instrument was subscribed to as, its new name unsubscribes from as well.
+        former = self.engine.market.former.get(str(arg.get("instId", "")), "")
+        sub = live.get(key_of(arg)) or live.get(key_of({**arg, "instId": former}))
         if sub is not None:
             self.engine.remove(sub)
         self.say({"event": "unsubscribe", "arg": arg}, id)

@@ -63,7 +63,7 @@ CHANNELS |= {
     ),
     "liquidation-orders": Channel(_PUBLIC, ("instType",), v5_derived.Liquidations, types=_CONTRACTS),
     "instruments": Channel(
-        _PUBLIC, ("instType",), v5_derived.Quiet, types=("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION", "EVENTS")
+        _PUBLIC, ("instType",), v5_derived.Instruments, types=("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION", "EVENTS")
     ),
     "status": Channel(_PUBLIC, (), v5_derived.Status),
 }

@@ -196,6 +196,24 @@ class Liquidations(V5Subscription):
         yield "push", self.payload([{**row, "uly": inst.family}]), now
 
 
+class Instruments(V5Subscription):
+    """What was listed, has expired or was renamed; nothing at first."""
+
+    def __init__(self, engine: Engine, key: str, arg: dict[str, Any]) -> None:
+        super().__init__(engine, key, arg)
+        self.seen = len(engine.market.changes)
+
+    def watched(self) -> Iterable[str]:
+        return ()
+
+    def poll(self) -> Iterable[Push]:
+        market = self.engine.market
+        fresh, self.seen = market.changes[self.seen :], len(market.changes)
+        rows = [instrument_row(inst, market.start_ms) for inst in fresh if inst.type == self.arg["instType"]]
+        if rows:
+            yield "push", self.payload(rows), self.engine.clock.ms()
+
+
 class Status(Quiet):
     def first(self) -> Iterable[Push]:
         row = status_row(self.engine.market.start_ms)
@@ -230,7 +248,7 @@ def instrument_row(inst: Instrument, start_ms: int) -> dict[str, Any]:
         "ctValCcy": (inst.base if inst.settle == inst.quote else inst.quote) if derivative else "",
         "optType": inst.option,
         "stk": inst.strike,
-        "listTime": str(start_ms - 90 * 86_400_000),
+        "listTime": str(inst.listed_ms or start_ms - 90 * 86_400_000),
         "expTime": str(inst.expiry_ms or ""),
         "lever": "10",
         "tickSz": decimal_text(1, inst.price_places),
@@ -238,7 +256,7 @@ def instrument_row(inst: Instrument, start_ms: int) -> dict[str, Any]:
         "minSz": decimal_text(1, inst.size_places),
         "ctType": ("linear" if inst.settle == inst.quote else "inverse") if derivative else "",
         "alias": inst.alias,
-        "state": "live",
+        "state": inst.state,
         "ruleType": "normal",
         "futureSettlement": False,
         "tradeQuoteCcyList": [] if derivative else [inst.quote],

@@ -277,7 +277,7 @@ class Trades(BookSubscription):
                 yield "push", payload, ts
 
     def payloads(self, trade: Trade) -> Iterable[tuple[dict[str, Any], int]]:
-        row = trade_row(self.instrument, trade, trade.id, trade.lots)
+        row = trade_row(self.instrument, trade, trade.id, trade.lots) | {"instId": self.inst}
         yield self.payload([{**row, "count": str(trade.count), "source": "0", "seqId": trade.seq}]), trade.ts
 
 
@@ -287,6 +287,7 @@ class TradesAll(Trades):
     def payloads(self, trade: Trade) -> Iterable[tuple[dict[str, Any], int]]:
         for i, lots in enumerate(trade.parts):
             row = trade_row(self.instrument, trade, trade.id - trade.count + 1 + i, lots)
+            row["instId"] = self.inst or row["instId"]
             ts = row.pop("ts")
             yield self.payload([{**row, "source": "0", "ts": ts}]), trade.ts
 
