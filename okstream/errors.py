@@ -6,6 +6,8 @@ Every exception okstream raises on purpose, sorted by what the operator can do.
     * RefusedError       the exchange said no and will say it again; never retried as it stands
         * LoginRefusedError          wrong key, secret, passphrase, clock, or site
         * SubscriptionRefusedError   one subscription; the others live on
+        * RestRefusedError           one question over REST
+    * RestError          a question over REST got no answer, however often it was asked; later it may
     * LinkError          this connection is finished; okstream reconnects by itself
         * InflateError   a binary frame is not one complete raw-Deflate stream, or exceeds the cap
         * DecodeError    a message is not what the dialect describes
@@ -40,6 +42,28 @@ class LoginRefusedError(RefusedError):
 
 class SubscriptionRefusedError(RefusedError):
     """The exchange does not serve this subscription."""
+
+
+class RestRefusedError(RefusedError):
+    """
+    The exchange does not answer this question over REST. `status` is that of HTTP, None where there is none.
+    """
+
+    def __init__(self, message: str, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, code)
+        self.status = status
+
+
+class RestError(OkstreamError):
+    """
+    No answer over REST, or none that can be read. `code` is the exchange's own as text, `status` that of HTTP; each
+    is None where there is none.
+    """
+
+    def __init__(self, message: str, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
 
 
 class LinkError(OkstreamError):
