@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -219,22 +220,20 @@ class Rest:
 
     def market_trades(self, asked: dict[str, str]) -> list[Any]:
         book, limit = self._book(asked), self._number(asked, "limit", 100, 500)
-        return self._trades(book)[:limit]
+        return list(islice(self._trades(book), limit))
 
     def market_history_trades(self, asked: dict[str, str]) -> list[Any]:
         book, limit = self._book(asked), self._number(asked, "limit", 100, 100)
         key = "ts" if asked.get("type") == "2" else "tradeId"
         after, before = int(asked.get("after") or 1 << 62), int(asked.get("before") or -1)
-        return [row for row in self._trades(book) if before < int(row[key]) < after][:limit]
+        return list(islice((row for row in self._trades(book) if before < int(row[key]) < after), limit))
 
-    def _trades(self, book: MarketBook) -> list[dict[str, str]]:
+    def _trades(self, book: MarketBook) -> Iterator[dict[str, str]]:
         """Single matches, newest first."""
-        rows = []
         for trade in reversed(book.trades):
             for i in range(trade.count - 1, -1, -1):
                 row = v5_public.trade_row(book.instrument, trade, trade.id - trade.count + 1 + i, trade.parts[i])
-                rows.append({**row, "source": "0"})
-        return rows
+                yield {**row, "source": "0"}
 
     def market_candles(self, asked: dict[str, str]) -> list[Any]:
         book, limit = self._book(asked), self._number(asked, "limit", 100, 300)

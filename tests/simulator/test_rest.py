@@ -105,3 +105,43 @@ async def test_faults_over_http_need_the_token():
             assert reply.status == 400
         async with http.get(sim.control_url, headers=headers) as reply:
             assert (await reply.json())["armed"] == ["handshake", "gap"]
+
+
+async def test_rest_is_of_now_while_the_stream_is_stalled():
+    """Same numbers as on the stream, and never behind it: a client can tell a stall from a quiet market."""
+
+    async def asked(http, path):
+        async with http.get(f"/api/v5/market/{path}") as reply:
+            return (await reply.json())["data"][0]
+
+    inst, channels = "BTC-USDT", ("books", "trades", "tickers")
+    async with (
+        Simulator(settings=FREE) as sim,
+        Client(sim.urls["public"]) as client,
+        aiohttp.ClientSession(sim.rest_url) as http,
+    ):
+        for channel in channels:
+            await client.subscribe(channel, inst)
+        pushed = (await client.data("books"))["data"][0]["seqId"]
+        before = [await asked(http, f"{path}?instId={inst}") for path in ("books", "trades", "ticker")]
+        assert len(before[0]["asks"]) == len(before[0]["bids"]) == 1
+        assert pushed <= before[0]["seqId"]
+        while pushed < before[0]["seqId"]:
+            pushed = (await client.data("books"))["data"][0]["seqId"]
+        for channel in channels:
+            sim.inject(f"stall:channel={channel},seconds=600")
+        await client.subscribe("bbo-tbt", inst)
+        while sum(sim.counters.faults.values()) < 3:
+            await client.data("bbo-tbt")
+        held = {channel: sim.log.pushes(f"{channel}:instId={inst}")[-1].payload["data"][0] for channel in channels}
+        books, trades, ticker = [
+            await asked(http, f"{path}?instId={inst}&{size}=1")
+            for path, size in (("books", "sz"), ("trades", "limit"), ("ticker", "limit"))
+        ]
+        book = sim.engine.market.books[inst]
+        assert held["books"]["seqId"] <= books["seqId"] <= book.seq
+        assert int(held["trades"]["tradeId"]) <= int(trades["tradeId"]) <= book.last_id
+        assert int(held["tickers"]["ts"]) <= int(ticker["ts"]) <= book.ts
+        assert books["seqId"] > before[0]["seqId"]
+        bbo = (await client.data("bbo-tbt"))["data"][0]
+        assert abs(bbo["seqId"] - books["seqId"]) < 10_000
