@@ -6,7 +6,7 @@ It knows rows, not messages: whether an update may be applied at all is decided 
 
 from bisect import bisect_left
 from decimal import Context, Decimal, InvalidOperation
-from math import inf
+from math import inf, isfinite
 from zlib import crc32
 
 from .errors import ConfigError
@@ -54,9 +54,11 @@ class Levels:
         Raises:
             ValueError: as in `apply`.
         """
+        self.changes += 1
         self._bids = _Side(-1.0)
         self._asks = _Side(1.0)
-        self.apply(bids, asks)
+        self._bids.fill(bids)
+        self._asks.fill(asks)
 
     def apply(self, bids: list[Row], asks: list[Row]) -> None:
         """
@@ -126,6 +128,16 @@ class _Side:
         self.ordered = False
         self.keys: list[float] = []
         self.prices: list[str] = []
+
+    def fill(self, levels: list[Row]) -> None:
+        """Take the first rows of all: at once if each is a level of its own, else one by one."""
+        sign = self.sign
+        rows = {row[0]: row for row in levels if 0.0 < float(row[1]) < inf}
+        spelled = {float(price) * sign: price for price in rows}
+        if len(levels) == len(spelled) and 0.0 not in spelled and isfinite(sum(spelled)):
+            self.rows, self.spelled = rows, spelled
+        else:
+            self.apply(levels)
 
     def apply(self, changes: list[Row]) -> None:
         rows = self.rows
