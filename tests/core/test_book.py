@@ -459,6 +459,7 @@ def test_a_view_of_another_moment_says_so(change):
         seen.top(1)
     assert kept == (told("8:1"), told("9:1"))
     assert seen.seq == 10
+    assert view(book).depth == book.depth, "another view is of this moment"
 
 
 @pytest.mark.parametrize(
