@@ -413,6 +413,26 @@ def test_who_gives_up_waiting_keeps_no_place():
     assert testing.run(scenario) == pytest.approx(10)
 
 
+def test_who_came_first_goes_first_after_a_pause_too():
+    order: list[int] = []
+
+    async def scenario() -> None:
+        limiter = Limiter(100)
+        limiter.shut(10)
+
+        async def turn(number: int) -> None:
+            async with limiter:
+                order.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(50):
+                group.create_task(turn(number))
+                await asyncio.sleep(0.1)
+
+    testing.run(scenario)
+    assert order == list(range(50))
+
+
 def test_the_exchange_never_says_too_many():
     """Its own limits are on; a client that exceeded one would get 50011 and ask once more."""
 
