@@ -16,6 +16,7 @@ import pytest
 from conftest import MARKERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import loops
 from support.peers import Answer, Peer, certificate, http, silence, tcp
 
 from okstream import testing, venues
@@ -529,6 +530,18 @@ def test_closing_ends_what_waits():
             assert len(peer.heads) == 1
 
     testing.run(scenario)
+
+
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_nothing_is_left_behind(loop):
+    async def scenario():
+        async with Simulator() as sim, Rest(place(sim.rest_url)) as rest:
+            await asyncio.gather(rest.time(), rest.ticker("BTC-USDT"), rest.instruments("SPOT"))
+        async with tcp(silence) as peer, Rest(place(peer.url), timeout=0.05, attempts=2) as rest:
+            with pytest.raises(RestError):
+                await rest.time()
+
+    loops.run(loop, scenario)
 
 
 # -- the clock
