@@ -66,6 +66,7 @@ class Feed:
 
     `state` is one of the status words; `since` the time it began (ns). A feed for raw lanes alone (`parsed` false)
     is not decoded and states only what the link loses. `keeps`: whether somebody may want a book's levels.
+    `doubtful`: the connection that led may have been mute. `stale_times`, `mute_times`: how often that was so lately.
     """
 
     def __init__(
@@ -94,6 +95,9 @@ class Feed:
         self._statements = statements
         self._seen = Seen()
         self.expected = False
+        self.doubtful = False
+        self.stale_times = 0
+        self.mute_times = 0
         self._keeps = keeps and parsed and self.traits.sequenced
         self._levels: Levels | None = None
 
@@ -348,8 +352,10 @@ class Feed:
             return []
         source.joining = False
         first, last = message.records[0], self.last
+        doubtful, self.doubtful = self.doubtful, False
         if source.chain is None or not isinstance(first, Book) or not isinstance(last, Book):
-            return None
+            # What one connection brings at once, and the other had not brought while it seemed mute, was lost there.
+            return self._accept(message, self._interrupted("stale", message.recv)) if doubtful else None
         if not self.traits.sequenced:
             return None if self._level(source) else self._rejoined(source, reason, message.recv)
         if first.action == "snapshot":

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -16,22 +16,27 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import rest, venues
+from . import venues
 from .channels import Subscription, unknown
-from .dialects import Refusal, load
+from .conversation import Address, Outlet
+from .dialects import Refusal, Traits, load
 from .dialects.signing import Credentials
 from .dialling import Spacing
 from .errors import ConfigError
 from .feed import Delivery, Feed, Statements
 from .ledger import Budget
-from .link import Link
+from .link import Habits, Link
+from .planner import Planner
+from .probing import shows_newer
 from .records import Statement
+from .rest import Rest, clock_offset
 from .session import Terms
 from .venues import Venue
 
 log = logging.getLogger("okstream.link")
 
 _WARN_EVERY = 3600.0
+_ROTATE_LEAST = 10.0
 _PROXIES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
 
@@ -46,7 +51,7 @@ class Wiring:
         chance: randomness for delays.
         cap: the longest message in bytes.
         parsed, raw: see Terms.
-        proxy, tls: see Stream.
+        proxy, tls, redundancy, rotate_after, local: see Stream.
     """
 
     deliver: Callable[[list[Delivery]], None]
@@ -58,9 +63,16 @@ class Wiring:
     raw: bool
     proxy: str | None
     tls: ssl.SSLContext | None
+    redundancy: int = 1
+    rotate_after: float | None = None
+    local: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Raises ConfigError where nothing can be reached this way; passwords do not show in it."""
+        if not 1 <= self.redundancy <= 8:
+            raise ConfigError(f"redundancy is a number of links from 1 to 8, not {self.redundancy}")
+        if self.rotate_after is not None and self.rotate_after < _ROTATE_LEAST:
+            raise ConfigError(f"a link is not replaced before it is {_ROTATE_LEAST:.0f} s old")
         if self.proxy is not None:
             _check_proxy(self.proxy)
         if self.tls is not None and not (self.tls.verify_mode is ssl.CERT_REQUIRED and self.tls.check_hostname):
@@ -96,24 +108,30 @@ class Links:
         self._accounts = dict(accounts)
         self._start = start
         self._venues: dict[str, Venue] = {}
-        self._links: dict[tuple[str, str, str | None], Link] = {}
+        self.canaries: set[Feed | None] = set()
+        self._groups: dict[tuple[str, str, str | None, int], Group] = {}
+        self._planners: dict[tuple[str, str, str | None], Planner] = {}
+        self._rests: dict[str, Rest] = {}
         self._spacings: dict[str, Spacing] = {}
         self._budgets: dict[str, Budget] = {}
         self._warned: dict[Budget, float] = {}
         self._known: set[str] = set()
 
+    def __iter__(self) -> Iterator[Link]:
+        return (link for group in self._groups.values() for link in group.links)
+
     def __len__(self) -> int:
         """How many are needed."""
-        return sum(bool(link.feeds) for link in self._links.values())
+        return sum(bool(link.feeds) for link in self)
 
     @property
     def live(self) -> int:
         """How many of these are up, and logged in where they must be."""
-        return sum(bool(link.feeds) and link.state == "live" for link in self._links.values())
+        return sum(bool(link.feeds) and link.up for link in self)
 
     def count(self, name: str) -> int:
         """How often `name` happened, see Session.counters, on all links so far."""
-        return sum(link.counters.session[name] for link in self._links.values())
+        return sum(link.counters.session[name] for link in self)
 
     def assign(self, venue: Venue, sub: Subscription) -> Subscription:
         """
@@ -143,40 +161,96 @@ class Links:
         load(venue.dialect).login(self._accounts[name], 0)  # raises where something is missing
         return replace(sub, account=name)
 
-    def get(self, venue: Venue, path: str, account: str | None) -> Link:
-        """Return the link of `venue`, `path` and `account`; make and start it where there is none yet."""
-        self._venues[venue.name] = venue
-        key = (venue.name, path, account)
-        link = self._links.get(key)
-        if link is None:
-            link = self._links[key] = self._made(venue, path, account)
-            self._start(link)
-        return link
+    def group(self, venue: Venue, traits: Traits, account: str | None) -> "Group":
+        """
+        Return the links that carry, or are to carry, a subscription of `venue`; make and start them where needed.
 
-    def _made(self, venue: Venue, path: str, account: str | None) -> Link:
+        Raises:
+            ConfigError: the venue allows no more connections.
+        """
+        self._venues[venue.name] = venue
+        place = (venue.name, traits.path, account)
+        planner = self._planners.setdefault(place, Planner(venue.limits))
+        number = planner.place(traits.key, traits)
+        group = self._groups.get((*place, number))
+        if group is None:
+            group = self._groups[*place, number] = Group(planner)
+            for twin in range(self.wiring.redundancy):
+                self._start(self._made(venue, traits.path, account, group, number, twin))
+        return group
+
+    def rest(self, venue: Venue) -> Rest | None:
+        """Return the REST interface of `venue`, None where there is none to ask."""
+        if venue.name not in self._rests:
+            wiring = self.wiring
+            try:
+                rest = Rest(venue, wall_ns=wiring.wall_ns, proxy=wiring.proxy, tls=wiring.tls, chance=wiring.chance)
+            except ConfigError:
+                return None
+            self._rests[venue.name] = rest
+        return self._rests[venue.name]
+
+    async def close(self) -> None:
+        """Hang up what the links asked beside their connections."""
+        for rest in self._rests.values():
+            await rest.close()
+
+    def _made(self, venue: Venue, path: str, account: str | None, group: "Group", number: int, twin: int) -> Link:
         wiring = self.wiring
-        name = " ".join([venue.name, path, *([account] if account else [])])
+        name = " ".join([venue.name, path, *([account] if account else []), *([str(number + 1)] if number else [])])
+        name += f" {'abcdefgh'[twin]}" if wiring.redundancy > 1 else ""
         budget = Budget(venue.limits.requests)
         if venue.limits.requests_shared:
             budget = SharedBudget(name, self._budgets.setdefault(venue.url, budget), self._warned)
         credentials = self._accounts[account] if account else None
-        clock_offset = partial(rest.clock_offset, venue, wiring.wall_ns, wiring.proxy, wiring.tls)
+        rest = self.rest(venue)
         return Link(
             name,
             venue,
-            path,
+            Address(venue.link_url(path, twin), venue.deflate, wiring.proxy, wiring.tls,
+                    wiring.local[twin % len(wiring.local)] if wiring.local else None),
             Terms(load(venue.dialect), venue.limits, budget, credentials, wiring.cap, wiring.parsed, wiring.raw),
             account,
-            deliver=wiring.deliver,
-            settled=wiring.settled,
-            spacing=self._spacings.setdefault(venue.url, Spacing(venue.limits.connects)),
-            known=self._known,
-            wall_ns=wiring.wall_ns,
-            chance=wiring.chance,
-            clock_offset=clock_offset if credentials else None,
-            proxy=wiring.proxy,
-            tls=wiring.tls,
-        )
+            group.feeds,
+            group.links,
+            Outlet(self._deliver, wiring.settled, wiring.wall_ns),
+            Habits(
+                self._spacings.setdefault(venue.url, Spacing(venue.limits.connects)),
+                self._known,
+                wiring.chance,
+                wiring.rotate_after,
+                partial(clock_offset, venue, wiring.wall_ns, wiring.proxy, wiring.tls) if credentials else None,
+                None if rest is None else partial(shows_newer, rest),
+            ),
+        )  # fmt: skip
+
+    def _deliver(self, deliveries: list[Delivery]) -> None:
+        if self.canaries:
+            deliveries = [delivery for delivery in deliveries if delivery.feed not in self.canaries]
+        if deliveries:
+            self.wiring.deliver(deliveries)
+
+
+class Group:
+    """The links that carry the same feeds: one, or more where there is redundancy."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.feeds: dict[str, Feed] = {}
+        self.links: list[Link] = []
+        self._planner = planner
+
+    def add(self, feed: Feed) -> None:
+        """Subscribe to `feed`, now and after each reconnect."""
+        self.feeds[feed.traits.key] = feed
+        for link in self.links:
+            link.add(feed.traits.key)
+
+    def remove(self, feed: Feed) -> None:
+        """Unsubscribe from `feed`."""
+        for link in self.links:
+            link.remove(feed.traits.key)
+        del self.feeds[feed.traits.key]
+        self._planner.leave(feed.traits.key)
 
 
 def _check_proxy(proxy: str) -> None:
@@ -204,7 +278,7 @@ class Wanted:
     """
 
     def __init__(self, links: Links, statements: Statements, parsed: bool, forget: Callable[[Feed], None]) -> None:
-        self.feeds: dict[tuple[str, Subscription], tuple[Feed, Link]] = {}
+        self.feeds: dict[tuple[str, Subscription], tuple[Feed, Group]] = {}
         self._links = links
         self._statements = statements
         self._parsed = parsed
@@ -264,8 +338,9 @@ class Wanted:
 
     def remove(self, feed: Feed) -> None:
         """Unsubscribe from `feed`."""
-        _, link = self.feeds.pop((feed.venue, feed.sub))
-        link.remove(feed)
+        _, group = self.feeds.pop((feed.venue, feed.sub))
+        group.remove(feed)
+        self._release(group)
         self._forget(feed)
         for waiter in self._waiting.pop(feed, ()):
             waiter.cancel()
@@ -293,14 +368,40 @@ class Wanted:
             if known[0].state != "refused" or known[0] in self._waiting:
                 return known[0]
             self.end(known[0])  # refused since it last flowed: ask anew
-        feed = Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed)
-        link = self._links.get(venue, feed.traits.path, sub.account)
-        if (same := link.feeds.get(feed.traits.key)) is not None:
+        feed = self._new(venue, sub)
+        group = self._links.group(venue, feed.traits, sub.account)
+        same = group.feeds.get(feed.traits.key)
+        if same in self._links.canaries and same is not None:
+            group.remove(same)
+            self._links.canaries.discard(same)
+            group = self._links.group(venue, feed.traits, sub.account)
+        elif same is not None:
             raise ConfigError(f"{sub} is the same to the exchange as {same.sub}, which is subscribed to")
-        self.feeds[venue.name, sub] = feed, link
+        self.feeds[venue.name, sub] = feed, group
         self._waiting[feed] = set()
-        link.add(feed)
+        group.add(feed)
+        self._accompany(venue, feed, group)
         return feed
+
+    def _new(self, venue: Venue, sub: Subscription) -> Feed:
+        return Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed, keeps=True)
+
+    def _accompany(self, venue: Venue, feed: Feed, group: Group) -> None:
+        """Subscribe to the channel whose silence tells that `feed`, which may be silent for days, is cut off."""
+        canary = feed.traits.canary
+        if canary is None or canary in group.feeds or not self._parsed:
+            return
+        companion = self._new(venue, Subscription(canary.rstrip(":"), account=feed.sub.account))
+        self._links.canaries.add(companion)
+        self._links.group(venue, companion.traits, feed.sub.account)
+        group.add(companion)
+
+    def _release(self, group: Group) -> None:
+        """Leave no canary where there is nothing to watch over."""
+        if all(feed in self._links.canaries for feed in group.feeds.values()):
+            for feed in list(group.feeds.values()):
+                group.remove(feed)
+                self._links.canaries.discard(feed)
 
 
 class Places:

@@ -19,6 +19,7 @@ from .errors import DecodeError, InflateError, LinkError, LoginRefusedError
 from .feed import RECORD_WEIGHT, Delivery, Feed
 from .inflate import CAP, inflate
 from .ledger import Budget, Ledger
+from .oversight import Oversight
 from .source import Source
 from .venues import Limits
 
@@ -27,7 +28,7 @@ _MESSAGE = 500
 """Characters shown of what the exchange says."""
 
 _TOKEN = 1024
-_SHARED_EVERY = 1.0
+_QUIET_NS = 10_000_000_000
 _PART = 8
 _LONG = re.compile(r"[\w+/=-]{20,}")
 _HIDDEN = "(not shown: it repeats a part of the credentials)"
@@ -63,11 +64,12 @@ class Session:
 
     Times `now` are seconds of a monotonic clock, `recv` and `wall_ms` are of the wall clock (ns, ms). After each
     call the link sends what `to_send` yields, and closes the connection once `ending` is set. `stirred` tells that
-    something arrived which may change what is to be sent. `shared` is set while another connection carries the same.
+    something arrived which may change what is to be sent. `leaving` says why the connection should be replaced soon.
 
     Args:
         clock_offset_ms: the exchange's clock minus ours, as measured; logins are signed for the exchange's.
         clock_hint_ms: the same as far as it can be told otherwise, for the error message only.
+        asks: whether there is a REST interface that can be asked about a silence.
     """
 
     def __init__(
@@ -78,15 +80,15 @@ class Session:
         wall_ms: int,
         clock_offset_ms: int = 0,
         clock_hint_ms: int | None = None,
+        asks: bool = False,
     ) -> None:
         self.ending: LinkError | LoginRefusedError | None = None
         self.ready = False
         self.stirred = False
         self.settled: list[tuple[Feed, Refusal | None]] = []
         self.counters: Counter[str] = Counter()
-        self.notice: str | None = None
+        self.leaving: str | None = None
         self.remarks: list[str] = []
-        self.shared = False
         self._terms = terms
         self._dialect = terms.dialect
         self._feeds = feeds
@@ -103,6 +105,8 @@ class Session:
         self._last_ping = now
         self._opened = now
         self._bad_in_a_row = 0
+        self._wall = wall_ms * 1_000_000
+        self.oversight = Oversight(self._sources, self._ask_anew, asks, now, wall_ms * 1_000_000)
         for key, feed in feeds.items():
             self._want(key, feed)
         if terms.credentials is None:
@@ -154,12 +158,13 @@ class Session:
             times.append(self._opened + limits.ack_within)
         elif (due := self._ledger.deadline(now)) is not None:
             times.append(due)
-        if self.shared:
-            times.append(now + _SHARED_EVERY)
+        if self._sources:
+            times.append(self.oversight.next)
         return max(min(times), now)
 
     def tick(self, now: float, recv: int) -> list[Delivery]:
-        """Watch silence: ping after some, end the link after more. Return what two connections bring by waiting."""
+        """Watch silence, of the link and of each subscription; return what is to be said and delivered of it."""
+        self._wall = recv
         limits = self._terms.limits
         if not self.ready and now >= self._opened + limits.ack_within:
             self.ending = LinkError(f"no answer to the login within {limits.ack_within:g} s")
@@ -171,17 +176,23 @@ class Session:
             self._outbox.append(self._dialect.ping())
             self._last_ping = now
             self._pinged = now
-        return self._shared(recv)
-
-    def _shared(self, recv: int) -> list[Delivery]:
-        """Look after the subscriptions that another connection brings, too."""
+        if now < self.oversight.next:
+            return []
         deliveries: list[Delivery] = []
         for source in list(self._sources.values()):
             if len(source.feed.sources) > 1:
                 deliveries += source.feed.impatient(source, recv)
-                if source.broken is not None:
-                    deliveries += self._watched(source, [], recv)
+            if source.broken is not None:
+                deliveries += self._watched(source, [], recv)
+        deliveries += self.oversight.look(now, recv)
+        self.leaving = self.leaving or self.oversight.leaving
         return deliveries
+
+    @property
+    def flowing(self) -> bool:
+        """Whether each subscription flows, or was acknowledged long enough ago and had nothing to show."""
+        late = self._wall - _QUIET_NS
+        return self.ready and all(source.flows(late) for source in self._sources.values())
 
     def receive(self, data: bytes, binary: bool, now: float, recv: int) -> list[Delivery]:
         """
@@ -208,10 +219,11 @@ class Session:
 
     def closed(self, recv: int) -> list[Delivery]:
         """The connection is gone: every subscription may lose something from now on, unless another brings it."""
-        sources, self._sources = self._sources, {}
+        sources = list(self._sources.values())
+        self._sources.clear()
         return [
             delivery
-            for source in sources.values()
+            for source in sources
             for delivery in source.feed.leave(source, "disconnected", recv, "disconnected")
         ]
 
@@ -312,9 +324,12 @@ class Session:
         if source.feed.state == "refused":
             return []
         deliveries = source.lose(reason, recv, "void", detail)
+        self._ask_anew(source)
+        return deliveries
+
+    def _ask_anew(self, source: Source) -> None:
         self._ledger.heal(source.key, self._heard)
         self.stirred = True
-        return deliveries
 
     def _reply(self, message: Message, now: float, recv: int) -> list[Delivery]:
         self.stirred = True
@@ -331,7 +346,7 @@ class Session:
                 lost = [key for key, feed in self._feeds.items() if message.covers(key) and feed.state != "refused"]
                 return self._refuse([(key, Refusal(None, message.message)) for key in lost], recv)
             case Notice():
-                self.notice = self.scrub(message.message)
+                self.leaving = self.scrub(message.message)
             case Other():
                 self.counters["known" if message.known else "unknown"] += 1
             case Pong() | Push():

@@ -74,6 +74,12 @@ class Source:
     def acknowledged(self) -> bool:
         return self._acknowledged is not None
 
+    def flows(self, late: int) -> bool:
+        """Whether it flows; or has nothing to show though it was acknowledged before `late` (ns)."""
+        if self.flowing or self.feed.state == "refused":
+            return True
+        return self._acknowledged is not None and self._acknowledged <= late
+
     @property
     def proves(self) -> bool:
         """Whether the next record will tell by itself if something was lost before it."""

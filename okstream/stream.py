@@ -13,7 +13,7 @@ import secrets
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -87,6 +87,9 @@ class Stream:
         count: data records after which a sink is done, see `wait`.
         proxy: URL of an HTTP or SOCKS proxy; the environment is not looked at.
         tls: for certificates of your own; they are verified in any case.
+        redundancy: how many links carry each subscription; losing all but one costs nothing.
+        rotate_after: seconds after which a link is replaced by a new one, without a gap.
+        local: addresses of this machine that redundant links connect from, in turn.
         inflate_cap: the longest message in bytes, compressed or not.
         lane_bytes: bound of each sink's buffer, and of the one behind `async for`.
         wall_ns: the wall clock; durations come from the event loop.
@@ -105,6 +108,9 @@ class Stream:
         count: int | None = None,
         proxy: str | None = None,
         tls: ssl.SSLContext | None = None,
+        redundancy: int = 1,
+        rotate_after: float | None = None,
+        local: Sequence[str] = (),
         inflate_cap: int = CAP,
         lane_bytes: int = LANE_BYTES,
         wall_ns: Callable[[], int] = time.time_ns,
@@ -118,7 +124,7 @@ class Stream:
         self._fanout = Fanout(sinks, lane_bytes, wall_ns, statements, count)
         wiring = Wiring(
             self._fanout.put, self._settle, wall_ns, chance or random.Random(), inflate_cap,
-            self._fanout.parsed, self._fanout.raw, proxy, tls,
+            self._fanout.parsed, self._fanout.raw, proxy, tls, redundancy, rotate_after, tuple(local),
         )  # fmt: skip
         self._links = Links(wiring, named, lambda link: self._task(link.run(), self._link_tasks, link.name))
         self._wanted = Wanted(self._links, self._statements, self._fanout.parsed, self._fanout.forget)
@@ -179,6 +185,7 @@ class Stream:
             finally:
                 deadline.cancel()
                 await _cancelled(self._pump_tasks)
+                await self._links.close()
                 await self._places.close()
 
     def _end(self) -> None:

@@ -71,6 +71,7 @@ class Venue:
         rest: base URL of its REST interface, None where there is none to ask.
         deflate: whether to offer permessage-deflate; it saves bandwidth and costs processor time.
         note: what it is, for people.
+        others: further base URLs of the same market, for redundant links.
         closed: whether its own servers are switched off, so that `at` must tell another place.
     """
 
@@ -83,6 +84,7 @@ class Venue:
     deflate: bool = False
     note: str = ""
     closed: bool = False
+    others: tuple[str, ...] = ()
 
     def at(self, url: str) -> "Venue":
         """
@@ -113,9 +115,10 @@ class Venue:
             paths = dict.fromkeys(self.paths, path + query)
         return replace(self, url=base, paths=MappingProxyType(paths), rest=None, closed=False)
 
-    def link_url(self, kind: str) -> str:
-        """Return the whole URL of the connections of one kind."""
-        return self.url + self.paths[kind]
+    def link_url(self, kind: str, number: int = 0) -> str:
+        """Return the whole URL of the connections of one kind; `number` tells redundant ones apart."""
+        bases = (self.url, *self.others)
+        return bases[number % len(bases)] + self.paths[kind]
 
 
 def _v5(name: str, host: str, rest: str, note: str) -> Venue:

@@ -11,13 +11,13 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 from websockets.utils import accept_key
 
-from okstream.link import _Connection
+from okstream.wire import Connection
 
 CAP = 1000
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 
 
-class Stock(_Connection):
+class Stock(Connection):
     """Hands frames over in the same way, but leaves all reading to `websockets`."""
 
     def data_received(self, data: bytes) -> None:
@@ -53,19 +53,19 @@ class Wire(asyncio.Transport):
         pass
 
 
-def outcome(kind: type[_Connection], pieces: list[bytes]) -> tuple[object, ...]:
+def outcome(kind: type[Connection], pieces: list[bytes]) -> tuple[object, ...]:
     """Return what a connection of `kind` makes of `pieces`: frames handed over, and how it stands afterwards."""
 
     async def scenario() -> tuple[object, ...]:
         frames: list[tuple[bytes, bool]] = []
         link = SimpleNamespace(
             wall_ns=lambda: 1,
-            terms=SimpleNamespace(cap=CAP),
+            cap=CAP,
             frame=lambda data, binary, recv: frames.append((bytes(data), binary)),
             wake=asyncio.Event(),
         )
         protocol = ClientProtocol(parse_uri("ws://127.0.0.1/"), max_size=CAP)
-        connection = kind(protocol, link=link, ping_interval=None, close_timeout=None)  # type: ignore[arg-type]
+        connection = kind(protocol, listener=link, ping_interval=None, close_timeout=None)  # type: ignore[arg-type]
         connection.connection_made(Wire())
         request = protocol.connect()
         protocol.send_request(request)
@@ -114,12 +114,12 @@ def test_any_stream_of_frames_in_any_pieces_is_read_alike(stream, tail, cuts):
     data = stream + tail
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [data[start:stop] for start, stop in pairwise(edges) if stop > start]
-    assert outcome(_Connection, pieces) == outcome(Stock, pieces)
+    assert outcome(Connection, pieces) == outcome(Stock, pieces)
 
 
 @given(frames=st.lists(plain, min_size=2, max_size=6), size=st.integers(1, 9))
 def test_plain_frames_arrive_however_they_are_cut(frames, size):
     data = b"".join(frames)
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    handed, *_ = outcome(_Connection, pieces)
+    handed, *_ = outcome(Connection, pieces)
     assert len(handed) == len(frames)

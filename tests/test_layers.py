@@ -11,8 +11,21 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 LAYERS = [
     {"errors", "exits", "records", "channels", "version"},
     {"dialects", "identities", "venues", "book", "ledger", "freshness", "inflate", "patterns"},
-    {"planner", "chain", "merging", "source", "feed", "session"},
-    {"dialling", "conversation", "link", "rest", "fanout", "lane", "sampling", "sinks", "spool", "journal"},
+    {"planner", "chain", "merging", "source", "feed", "oversight", "session"},
+    {
+        "dialling",
+        "wire",
+        "probing",
+        "conversation",
+        "link",
+        "rest",
+        "fanout",
+        "lane",
+        "sampling",
+        "sinks",
+        "spool",
+        "journal",
+    },
     {"listings", "links", "stream"},
     {"config", "accounts", "monitor"},
     {"daemon"},
@@ -103,9 +116,9 @@ def test_nothing_but_the_test_kit_imports_the_simulator():
     assert {name for name in LAYERED if "simulator" in own(name)} <= {"testing"}
 
 
-def test_link_and_its_dialling_alone_know_websockets_as_a_client():
+def test_links_alone_know_websockets_as_a_client():
     """The simulator is a server; it may import the other half."""
-    assert {name for name in LAYERED if "websockets" in roots(name)} <= {"link", "dialling"}
+    assert {name for name in LAYERED if "websockets" in roots(name)} <= {"link", "conversation", "wire", "dialling"}
     for name in MODULES.keys() - set(LAYERED):
         assert not [whole for whole in imports(name) if whole.startswith("websockets") and "client" in whole]
 

@@ -25,19 +25,17 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Close, Frame, Opcode
 
 from okstream import Credentials, testing, venues
-from okstream.dialects import load
 from okstream.dialling import Dial, Spacing
 from okstream.errors import ConfigError, LoginRefusedError, RefusedError
 from okstream.inflate import CAP
 from okstream.ledger import Budget
-from okstream.link import _Connection
 from okstream.links import SharedBudget
 from okstream.records import Status, encode
 from okstream.rest import date_ms, retry_after, shown
-from okstream.session import Terms
 from okstream.simulator import Account, Settings, Simulator
 from okstream.stream import Stream
 from okstream.venues import Venue
+from okstream.wire import Connection
 
 MARKED = Credentials("KEYMARK-4711-0815", "SECRETMARK-4711-0815", "PASSMARK-4711-0815")
 MARKED_ACCOUNT = Account("marked", MARKED.key, MARKED.secret, MARKED.passphrase)
@@ -52,7 +50,7 @@ class Ear:
     def __init__(self, cap: int = CAP) -> None:
         self.heard: list[tuple[bytes, bool]] = []
         self.wake = asyncio.Event()
-        self.terms = Terms(load("okx-v5"), venues.V5_LIMITS, Budget(None), cap=cap)
+        self.cap = cap
 
     def wall_ns(self) -> int:
         return 7
@@ -72,9 +70,9 @@ async def connected(script: Script, ear: Ear, **options: Any):
         port = server.sockets[0].getsockname()[1]
         connection = await Dial(
             f"ws://127.0.0.1:{port}",
-            create_connection=lambda *a, **k: _Connection(*a, link=ear, **k),
+            create_connection=lambda *a, **k: Connection(*a, listener=ear, **k),
             compression="deflate" if options.get("compression", "deflate") else None,
-            proxy=None, ping_interval=None, close_timeout=0.5, max_size=ear.terms.cap,
+            proxy=None, ping_interval=None, close_timeout=0.5, max_size=ear.cap,
         )  # fmt: skip
         try:
             yield connection
@@ -260,7 +258,7 @@ def test_a_frame_that_comes_with_the_handshakes_answer_is_read_wherever_it_is_cu
             ear = Ear()
             async with tcp(answer) as peer:
                 connection = await Dial(
-                    peer.url, create_connection=lambda *a, ear=ear, **k: _Connection(*a, link=ear, **k),
+                    peer.url, create_connection=lambda *a, ear=ear, **k: Connection(*a, listener=ear, **k),
                     compression=None, proxy=None, ping_interval=None, close_timeout=0.5, max_size=CAP,
                 )  # fmt: skip
                 await connection.wait_closed()
@@ -724,7 +722,7 @@ def test_websockets_is_told_to_leave_alone_what_is_ours(monkeypatch):
             told.update(options)
             super().__init__(*args, **options)
 
-    monkeypatch.setattr("okstream.link.Dial", Told)
+    monkeypatch.setattr("okstream.conversation.Dial", Told)
 
     async def scenario():
         async with Simulator("okx-v5", Settings(start_ms=START_MS)) as sim, stream(place(sim.url)) as streaming:

@@ -286,7 +286,7 @@ def test_what_cannot_be_read_or_is_unknown_is_counted_over_all_connections(caplo
     notices = [record.getMessage() for record in caplog.records if "will soon be closed" in record.getMessage()]
     assert [text[:35] for text in notices] == [
         "okx public: 0 s after connecting: T",
-        "okx public: 18 s after connecting: ",
+        "okx public: 20 s after connecting: ",
     ]
 
 

@@ -121,6 +121,7 @@ class Traits:
         checksums: whether every message of the book carries a checksum; else 0 means that there is none.
         alternative: a channel for those who may not have this one.
         pace: how often it speaks; None for a channel of events, whose silence says nothing.
+        canary: key of the channel whose silence says that everything of this account is silent.
     """
 
     key: str
@@ -136,6 +137,7 @@ class Traits:
     checksums: bool = False
     alternative: str | None = None
     pace: Pace | None = None
+    canary: str | None = None
 
 
 class Dialect(Protocol):
@@ -249,11 +251,14 @@ def needed(value: Any) -> str:
 
 def integer(value: Any) -> int | None:
     """Return a time or count given as digits or as a JSON integer, None for what was left empty."""
-    if value is None or value == "":
+    if type(value) is int:
+        number = value
+    elif value is None or value == "":
         return None
-    if type(value) is not int and type(value) is not str:
+    elif type(value) is str:
+        number = int(value)
+    else:
         raise TypeError(f"{value!r} is not an integer")
-    number = int(value)
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{value!r} does not fit 64 bits")
     return number

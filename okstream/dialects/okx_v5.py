@@ -33,6 +33,7 @@ from . import (
     Refusal,
     Traits,
     guard,
+    hot,
     okx_v5_rows,
     parsed,
 )
@@ -188,6 +189,7 @@ def traits(sub: Subscription) -> Traits:
         sequenced=own.startswith("books") and own != "books5",
         alternative="book" if own in _PUBLIC_LOGIN else None,
         pace=_pace(own, sub),
+        canary="account:" if path == "private" else None,
     )
 
 
@@ -236,7 +238,7 @@ def route(text: bytes) -> bytes | None:
 
 
 def payload(text: bytes) -> Any:
-    return parsed(text, NAME)
+    return hot.book(text, NAME) if text.startswith(b'{"arg":{"channel":"b') else parsed(text, NAME)
 
 
 def read(text: bytes) -> list[Message]:

@@ -1,0 +1,271 @@
+"""
+One connection, from the first packet to the last, and the session that is spoken over it.
+
+With wire.py and dialling.py the only place that knows `websockets` as a client.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidProxy, WebSocketException
+from websockets.protocol import State
+
+from .dialects import Refusal
+from .dialling import OPEN_TIMEOUT, WIRE_LOG, Dial, ending, gap_lines, header
+from .errors import LinkError
+from .feed import Delivery, Feed
+from .rest import date_ms
+from .session import Session, Terms
+from .source import Source
+from .wire import Connection
+
+log = logging.getLogger("okstream.link")
+
+_SEND_TIMEOUT = 10.0
+_CLOSE_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """
+    Where a connection goes, and how.
+
+    Args:
+        url: the whole URL.
+        deflate: whether to offer permessage-deflate.
+        proxy, tls: see Stream.
+        local: the address of this machine to connect from, None for any.
+    """
+
+    url: str
+    deflate: bool = False
+    proxy: str | None = None
+    tls: ssl.SSLContext | None = None
+    local: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """
+    Where what arrives goes.
+
+    Args:
+        deliver: takes what arrives; called between frames, must not block.
+        settled: told of each subscription that was acknowledged (None) or refused.
+        wall_ns: the wall clock, ns since the epoch.
+    """
+
+    deliver: Callable[[list[Delivery]], None]
+    settled: Callable[[Feed, Refusal | None], None]
+    wall_ns: Callable[[], int]
+
+
+Probe = Callable[[Source], Awaitable[bool]]
+"""Asks REST whether it shows something newer than a source brought; never raises for what the network does."""
+
+
+class Conversation:
+    """
+    One connection to one place.
+
+    `changed` is set when it is let in, wants to be replaced, ends, or, while it `succeeds` another one, when all flows.
+
+    Args:
+        name: of its link, for the log.
+        feeds: what to subscribe to, by key; shared with the link.
+        counters: see Session; they outlive it.
+        probe: asks REST whether it shows something newer than a source brought.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        terms: Terms,
+        feeds: dict[str, Feed],
+        outlet: Outlet,
+        counters: Counter[str],
+        probe: Probe | None = None,
+    ) -> None:
+        self.cap = terms.cap
+        self.wake = asyncio.Event()
+        self.wall_ns = outlet.wall_ns
+        self.changed = asyncio.Event()
+        self.frames = 0
+        self.opened = 0.0
+        self.retiring = False
+        self.succeeds = False
+        self.session: Session | None = None
+        self._name = name
+        self._address = address
+        self._terms = terms
+        self._feeds = feeds
+        self._outlet = outlet
+        self._counters = counters
+        self._probe = probe
+        self._probes: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._bug: Exception | None = None
+
+    async def open(self, clock_offset_ms: int) -> None:
+        """Connect; raises what dialling raises."""
+        self._connection = await self._dial()
+        self.opened = self._loop.time()
+        wall_ms = self.wall_ns() // 1_000_000
+        date = date_ms(header(self._connection.response, "Date"))
+        hint = None if date is None else date - wall_ms
+        asks = self._probe is not None
+        self.session = Session(self._terms, self._feeds, self.opened, wall_ms, clock_offset_ms, hint, asks)
+        self.session.counters = self._counters
+
+    async def talk(self) -> None:
+        """
+        Converse until the connection ends, and close it.
+
+        Raises:
+            LinkError: it ended. LoginRefusedError: the exchange does not let us in.
+        """
+        session, connection = self.session, self._connection
+        assert session is not None
+        assert connection is not None
+        lost = True
+        try:
+            await self._converse(session, connection)
+        except asyncio.CancelledError:
+            lost = self.retiring  # else we end it ourselves, and nothing was promised beyond
+            raise
+        finally:
+            self.session = None
+            for probe in self._probes:
+                probe.cancel()
+            if lost:
+                self._hand_over(session.closed(self.wall_ns()))
+            self.changed.set()
+            await self._close(connection)
+
+    def frame(self, data: bytes | bytearray | memoryview, binary: bool, recv: int) -> None:
+        """Take one data frame, from within the socket's read."""
+        session = self.session
+        if session is None or self._bug is not None:
+            return
+        self.frames += 1
+        try:
+            deliveries = session.receive(bytes(data), binary, self._loop.time(), recv)
+            if deliveries:
+                self._hand_over(deliveries)
+        except Exception as bug:  # the boundary between the socket's callback and us: nothing may pass it
+            self._bug = bug
+            self.wake.set()
+            return
+        if session.stirred:
+            self.wake.set()
+
+    def _hand_over(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            if delivery.statements:
+                for line in gap_lines(deliveries):
+                    log.warning("%s: %s", self._name, line)
+                break
+        self._outlet.deliver(deliveries)
+
+    async def _dial(self) -> Connection:
+        try:
+            return await self._dialled()
+        except InvalidProxy:  # its text shows the proxy's password
+            raise LinkError("the proxy cannot be used; is its URL right?") from None
+
+    async def _dialled(self) -> Connection:
+        address = self._address
+        options: dict[str, Any] = {"ssl": address.tls} if address.tls and address.url.startswith("wss:") else {}
+        if address.local is not None:
+            options["local_addr"] = (address.local, 0)
+        connection = await Dial(
+            address.url,
+            create_connection=cast(type[ClientConnection], partial(Connection, listener=self)),
+            compression="deflate" if address.deflate else None,
+            proxy=address.proxy,
+            open_timeout=OPEN_TIMEOUT,
+            close_timeout=_CLOSE_TIMEOUT,
+            ping_interval=None,
+            max_size=self.cap,
+            logger=WIRE_LOG,
+            **options,
+        )
+        assert isinstance(connection, Connection)
+        return connection
+
+    async def _converse(self, session: Session, connection: Connection) -> None:
+        told: tuple[bool, str | None, bool] = (False, None, False)
+        while True:
+            self.wake.clear()
+            session.stirred = False
+            if self._bug is not None:
+                raise self._bug
+            if deliveries := session.tick(self._loop.time(), self.wall_ns()):
+                self._hand_over(deliveries)
+            self._look_after(session)
+            settled, session.settled = session.settled, []
+            for feed, answer in settled:
+                self._outlet.settled(feed, answer)
+            if session.ending is not None:
+                raise session.ending
+            now = (session.ready, session.leaving, self.succeeds and session.flowing)
+            if now != told:
+                told = now
+                self.changed.set()
+            if connection.state is not State.OPEN:
+                raise LinkError(session.scrub(ending(connection)))
+            await self._send(session, connection)
+            try:
+                async with asyncio.timeout_at(session.deadline(self._loop.time())):
+                    await self.wake.wait()
+            except TimeoutError:
+                pass
+
+    def _look_after(self, session: Session) -> None:
+        """Pass on what the session has for people, and ask REST what it wants to know."""
+        for remark in session.remarks:
+            log.warning("%s: %s", self._name, remark)
+        session.remarks.clear()
+        for alarm in session.oversight.alarms:
+            log.error("%s: %s", self._name, alarm)
+        session.oversight.alarms.clear()
+        probes, session.oversight.probes = session.oversight.probes, []
+        for source in probes:
+            task = self._loop.create_task(self._ask(session, source), name=f"okstream {self._name} probe")
+            self._probes.add(task)
+            task.add_done_callback(self._probes.discard)
+
+    async def _ask(self, session: Session, source: Source) -> None:
+        assert self._probe is not None
+        newer = await self._probe(source)
+        session.oversight.answered(source, newer, self.wall_ns())
+
+    async def _send(self, session: Session, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT):
+                for request in session.to_send(self._loop.time()):
+                    await connection.send(request, text=True)
+        except ConnectionClosed:
+            pass  # seen, and said, in the next round
+        except TimeoutError:
+            raise LinkError(f"nothing could be sent for {_SEND_TIMEOUT:.0f} s") from None
+
+    async def _close(self, connection: Connection) -> None:
+        # The closing handshake is a courtesy; a link that is stuck or half open must not wait for it.
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await connection.close()
+        except (TimeoutError, OSError, WebSocketException):
+            pass
+        finally:
+            connection.transport.abort()
+            await connection.wait_closed()

@@ -1,0 +1,129 @@
+"""
+What one session does about silence: connected is not flowing.
+
+Resubscribe, then replace the link, then say so to whoever operates it, again and again ever more slowly. Rest is asked
+by the link; here is only what to ask about, and what to make of the answer.
+"""
+
+from collections.abc import Callable, Mapping
+
+from .feed import Delivery
+from .freshness import Pace, Watch
+from .source import Source
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+_NS = 1_000_000_000
+_FROZEN = 5.0
+_JUMP = 2.0
+_WELL = 10 * _NS
+_MUTE = 60.0
+_MUTE_CAP = 3600.0
+_SLOWER = 15
+_SLOWEST = 300
+
+
+class Oversight:
+    """
+    Looks after the sources of one connection.
+
+    `probes` are those of which REST is to be asked whether it shows something newer; `leaving` says why the connection
+    should be replaced; `remarks` are for people, `alarms` more so.
+
+    Args:
+        sources: by key; shared with the session.
+        heal: asks for one anew.
+        asks: whether there is a REST interface to ask.
+        now, recv: when the connection was opened, seconds and wall clock in ns.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Source], heal: Callable[[Source], None], asks: bool, now: float, wall: int
+    ) -> None:
+        self.leaving: str | None = None
+        self.probes: list[Source] = []
+        self.alarms: list[str] = []
+        self.next = now + EVERY
+        self._sources = sources
+        self._heal = heal
+        self._asks = asks
+        self._watch = Watch(asks)
+        self._looked = now
+        self._wall = wall
+
+    def look(self, now: float, wall: int) -> list[Delivery]:
+        """Judge the silence of each subscription; return what is to be said."""
+        self.next = now + EVERY
+        elapsed, jumped = now - self._looked, (wall - self._wall) / _NS - (now - self._looked)
+        self._looked, self._wall = now, wall
+        if elapsed > _FROZEN or abs(jumped) > _JUMP:
+            # We stood still, or the clock was set: what waits in the socket has not had its chance to be heard.
+            for source in self._sources.values():
+                source.heard = wall
+            return []
+        paced = [(source, pace) for source in self._sources.values() if (pace := self._pace(source)) is not None]
+        for source, _ in paced:
+            if source.flowing and wall - source.heard < _WELL:
+                source.feed.mute_times = 0
+                if wall - source.feed.since > 6 * _WELL:
+                    source.feed.stale_times = 0
+        stale, suspects = self._watch.look(
+            [(source.key, pace, source.heard, source.flowing) for source, pace in paced], wall
+        )
+        self.probes += [self._sources[key] for key in suspects]
+        if stale:
+            return self._act([self._sources[key] for key in stale], [source for source, _ in paced], wall)
+        if not self._asks:
+            self._look_for_life([source for source, _ in paced], wall)
+        return []
+
+    def answered(self, source: Source, newer: bool, wall: int) -> None:
+        """REST was asked about `source`."""
+        self._watch.answered(source.key, newer, wall)
+
+    def _pace(self, source: Source) -> Pace | None:
+        if not (source.flowing or source.acknowledged) or source.feed.state == "refused":
+            return None
+        return source.feed.traits.pace if source.feed.parsed else None
+
+    def _act(self, stale: list[Source], paced: list[Source], wall: int) -> list[Delivery]:
+        canary = any(source.feed.traits.key == source.feed.traits.canary for source in stale)
+        all_silent = len(paced) > 1 and all(wall - source.heard >= _WELL for source in paced)
+        if canary or all_silent:
+            self.leaving = "connected, but no data comes"
+            for source in self._sources.values():
+                source.feed.doubtful = True
+            stale = [source for source in self._sources.values() if canary or source in stale]
+        deliveries: list[Delivery] = []
+        for source in stale:
+            deliveries += self._one(source, wall)
+        return deliveries
+
+    def _one(self, source: Source, wall: int) -> list[Delivery]:
+        feed = source.feed
+        times, feed.stale_times = feed.stale_times, feed.stale_times + 1
+        silence = (wall - source.heard) / _NS
+        self._watch.forget(source.key)
+        deliveries = source.lose("stale", wall, "stale", {"silent": round(silence, 1)})
+        if times % 2 and self.leaving is None:
+            self.leaving = f"{feed.sub} stays silent though it was asked for anew"
+        elif self.leaving is None:
+            self._heal(source)
+        if times >= 2:
+            self.alarms.append(f"{feed.sub} stays silent on a new connection, too; trying on, more slowly")
+        source.heard = wall + min(_SLOWER * times, _SLOWEST) * _NS
+        return deliveries
+
+    def _look_for_life(self, paced: list[Source], wall: int) -> None:
+        """Without anything to ask: a connection on which all is silent is replaced, ever more seldom."""
+        flowing = [source for source in paced if source.flowing]
+        if not flowing or self.leaving is not None:
+            return
+        feed = min(flowing, key=lambda source: source.key).feed
+        wait = min(_MUTE * 2**feed.mute_times, _MUTE_CAP)
+        if all(wall - source.heard >= wait * _NS for source in flowing):
+            feed.mute_times += 1
+            self.leaving = f"nothing came for {wait:.0f} s"
+            for source in flowing:
+                source.feed.doubtful = True
