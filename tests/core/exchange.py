@@ -1,7 +1,9 @@
 """A scripted OKX v5: messages as the exchange sends them, and one session that is spoken to without a socket."""
 
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -58,6 +60,24 @@ def trades(*numbers: int, inst: str = "BTC-USDT") -> dict[str, Any]:
 def book(action: str, prev: int, seq: int, *, inst: str = "BTC-USDT", price: str = "5") -> dict[str, Any]:
     row = {"asks": [[price, "1", "0", "1"]], "bids": [], "ts": str(seq * 100), "checksum": 0}
     return push(f"book:{inst}", {**row, "prevSeqId": prev, "seqId": seq}, action=action)
+
+
+def v3_book(action: str, second: int, bid: str = "", *, ms: int = 0, checksum: int | None = None) -> dict[str, Any]:
+    """A book of v3 whose best bid is `bid` and whose only ask is 11; of an update only what is given."""
+    bids = [[bid, "1", "0", "1"]] if bid else []
+    asks = [["11", "1", "0", "1"]] if action == "partial" else []
+    if checksum is None:
+        checksum = checksum_of([bid], ["11"])
+    row = {"instrument_id": "BTC-USDT", "asks": asks, "bids": bids, "checksum": checksum}
+    row["timestamp"] = f"2020-01-01T00:00:{second:02d}.{ms:03d}Z"
+    return {"table": "spot/depth", "action": action, "data": [row]}
+
+
+def checksum_of(bids: list[str], asks: list[str]) -> int:
+    """The checksum of levels of size 1, best first, made here from the documented rule alone."""
+    pairs = [level for both in zip_longest(bids[:25], asks[:25]) for level in both if level]
+    number = crc32(":".join(f"{price}:1" for price in pairs).encode())
+    return number - 2**32 if number >= 2**31 else number
 
 
 def ticker(ts: int, last: str = "1", *, inst: str = "BTC-USDT") -> dict[str, Any]:
@@ -132,7 +152,7 @@ class Call:
 
     def hears(self, *messages: Any) -> list[Delivery]:
         frames = [message if isinstance(message, bytes) else orjson.dumps(message) for message in messages]
-        return [got for frame in frames for got in self.session.receive(frame, False, self.now, RECV)]
+        return [got for frame in frames for got in self.session.receive(frame, False, self.now, self.wall)]
 
     def records(self, *messages: Any) -> list[AnyRecord]:
         return records(self.hears(*messages))
@@ -152,9 +172,22 @@ class Call:
         settled, self.session.settled = self.session.settled, []
         return {str(feed.sub): refusal for feed, refusal in settled}
 
-    def tick(self, seconds: float) -> None:
+    @property
+    def wall(self) -> int:
+        """What the wall clock shows now, in ns."""
+        return RECV + int(self.now * 1_000_000_000)
+
+    def tick(self, seconds: float = 0.0) -> list[AnyRecord]:
         self.now += seconds
-        self.session.tick(self.now, RECV)
+        return records(self.session.tick(self.now, self.wall))
+
+    def wait(self, until: float) -> list[Any]:
+        """Look at the clock whenever the session wants to, up to `until`; return what it sent meanwhile."""
+        sent = self.sent()
+        while self.now < until and self.session.ending is None:
+            self.tick(min(self.session.deadline(self.now), until) - self.now)
+            sent += self.sent()
+        return sent
 
 
 def _answers(dialect: Dialect, request: Any) -> list[Any]:
