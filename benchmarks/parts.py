@@ -12,7 +12,8 @@ from okstream import venues
 from okstream.channels import parse
 from okstream.dialects import Push, load
 from okstream.fanout import lines
-from okstream.feed import Delivery, Feed, Statements
+from okstream.feed import Delivery, Feed
+from okstream.statements import Statements
 from okstream.inflate import CAP, inflate
 from okstream.ledger import Budget
 from okstream.records import DataRecord, encode

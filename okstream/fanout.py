@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from .feed import Delivery, Feed
+from .continuity import Continuity, Delivery
 from .records import AnyRecord, Book, DataRecord, Gap, Native, Statement, Status, Ticker, Trade, encode
 from .sinks import Sink
 
@@ -60,10 +60,10 @@ class Lane:
         self._wall_ns = wall_ns
         self._queue: deque[Delivery] = deque()
         self._weight = 0
-        self._last: dict[Feed, DataRecord] = {}
-        self._lost: dict[Feed, DataRecord | None] = {}
-        self._kept: dict[Feed | None, list[Statement]] = {}
-        self._unclosed: dict[Feed, Gap] = {}
+        self._last: dict[Continuity, DataRecord] = {}
+        self._lost: dict[Continuity, DataRecord | None] = {}
+        self._kept: dict[Continuity | None, list[Statement]] = {}
+        self._unclosed: dict[Continuity, Gap] = {}
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._kept)
@@ -111,7 +111,7 @@ class Lane:
             self.ready.set()
         return taken
 
-    def forget(self, feed: Feed) -> None:
+    def forget(self, feed: Continuity) -> None:
         """`feed` has ended: nothing more comes of it than what waits."""
         self.put([_End(feed)])
 
@@ -132,7 +132,7 @@ class Lane:
         if kept:
             self._kept[feed] = self._released(feed, kept) if feed is not None else kept
 
-    def _released(self, feed: Feed, statements: Sequence[Statement]) -> list[Statement]:
+    def _released(self, feed: Continuity, statements: Sequence[Statement]) -> list[Statement]:
         """Close the gap that stayed open, without what was dropped, before `statements` open another one."""
         if feed in self._unclosed and any(isinstance(said, Gap) and said.state == "open" for said in statements):
             return [replace(self._unclosed.pop(feed), **_ENDLESS), *statements]
@@ -372,7 +372,7 @@ class Fanout:
         for lane in self.lanes:
             lane.put(deliveries)
 
-    def forget(self, feed: Feed) -> None:
+    def forget(self, feed: Continuity) -> None:
         """`feed` has ended: nothing more comes of it."""
         for lane in self.lanes:
             lane.forget(feed)

@@ -67,7 +67,7 @@ class Watch:
         Return the keys of those that are stale, and of those to ask REST about.
 
         Args:
-            heard: key, pace, when data came last or was first awaited (ns), and whether it flows since it was asked for.
+            heard: key, pace, when data came last or was first awaited (ns), and whether it flows now.
             now: ns, of the same clock.
         """
         stale: list[str] = []

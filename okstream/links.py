@@ -23,7 +23,7 @@ from .dialects import Refusal, Traits, load
 from .dialects.signing import Credentials
 from .dialling import Spacing
 from .errors import ConfigError
-from .feed import Delivery, Feed, Statements
+from .feed import Delivery, Feed
 from .ledger import Budget
 from .link import Habits, Link
 from .planner import Planner
@@ -31,6 +31,7 @@ from .probing import shows_newer
 from .records import Statement
 from .rest import Rest, clock_offset
 from .session import Terms
+from .statements import Statements
 from .venues import Venue
 
 log = logging.getLogger("okstream.link")

@@ -111,7 +111,8 @@ class Source:
             return []
         self._acknowledged = recv
         self.feed.expected = True
-        self.heard = self.heard or recv
+        if not self.flowing:
+            self.heard = max(self.heard, recv)  # what is asked for anew is given time to come
         if self.feed.traits.first_push or self.flowing:
             return []
         # Nothing is pushed until something happens, so nothing is missing from here on.

@@ -23,11 +23,12 @@ from .dialects import Refusal
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import LANE_BYTES, Fanout, Flow, Lane, records
-from .feed import Delivery, Feed, Statements, position
+from .feed import Delivery, Feed
 from .inflate import CAP, INFLATING
 from .links import Links, Places, Wanted, Wiring, finished
 from .records import SCHEMA, AnyRecord, Gap, Status
 from .sinks import Sink
+from .statements import Statements, position
 from .venues import Venue
 from .version import VERSION
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 LAYERS = [
     {"errors", "exits", "records", "channels", "version"},
     {"dialects", "identities", "venues", "book", "ledger", "freshness", "inflate", "patterns"},
-    {"planner", "chain", "merging", "source", "feed", "oversight", "session"},
+    {"planner", "chain", "statements", "merging", "source", "continuity", "feed", "oversight", "session"},
     {
         "dialling",
         "wire",

@@ -1,0 +1,220 @@
+"""
+One subscription's records as one sequence: what comes twice, what is missing, and what is said of it.
+
+A gap opens the moment loss is possible and closes directly before delivery goes on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .book import Levels
+from .channels import Subscription
+from .dialects import Traits
+from .identities import identity
+from .merging import Records, Seen
+from .records import Book, DataRecord, Gap, Statement, Status, Trade
+from .source import Message
+from .statements import Statements, closed
+
+_STATEMENT_WEIGHT = 600
+RECORD_WEIGHT = 3
+"""Bytes of memory that records take for each byte of the frame they came in, as measured roughly."""
+
+_INT64 = 2**63
+
+
+@dataclass(slots=True)
+class Delivery:
+    """
+    What one input brings to the lanes: statements first, then the records, then the next delivery.
+
+    Args:
+        feed: whose it is; None for statements about a link or the stream.
+        statements: gaps and statuses.
+        records: data.
+        text: the exchange's own text of the message, for raw lanes; None where it brought none.
+        weight: what it is taken to hold of memory, in bytes: records three times their share of the frame.
+    """
+
+    feed: "Continuity | None"
+    statements: Sequence[Statement] = ()
+    records: Sequence[DataRecord] = ()
+    text: bytes | None = None
+    weight: int = _STATEMENT_WEIGHT
+
+
+class Continuity:
+    """
+    What has been delivered of `sub`, and what is missing.
+
+    `state` is one of the status words; `since` the time it began (ns). `expected`: the exchange serves it, so that
+    something may be lost. `books` counts the messages of a book that were delivered.
+    """
+
+    def __init__(self, sub: Subscription, venue: str, traits: Traits, statements: Statements, keeps: bool) -> None:
+        self.sub = sub
+        self.venue = venue
+        self.traits = traits
+        self.state = "connecting"
+        self.since = 0
+        self.gap: Gap | None = None
+        self.last: DataRecord | None = None
+        self.expected = False
+        self.epoch = 0
+        self.books = 0
+        self._statements = statements
+        self._seen = Seen()
+        self._keeps = keeps
+        self._levels: Levels | None = None
+
+    @property
+    def duplicates(self) -> int:
+        """Records that came twice."""
+        return self._seen.repeated
+
+    @property
+    def counted(self) -> bool:
+        """Whether trades say how many they stand for, so that the next one shows what is missing."""
+        last = self.last
+        return self.traits.chained and isinstance(last, Trade) and last.count is not None
+
+    @property
+    def levels(self) -> Levels | None:
+        """The book as it was delivered last; None where it is void, or not kept."""
+        whole = self.state == "live" and self.gap is None and self.traits.incremental
+        return self._levels if whole else None
+
+    def snapshot(self, recv: int, depth: int | None = None) -> Book | None:
+        """Return the book as it was delivered last, as one record; None where it is void, or not kept."""
+        levels, last = self.levels, self.last
+        if levels is None or not isinstance(last, Book):
+            return None
+        bids, asks = levels.top(depth)
+        prev = None if last.seq is None else -1
+        return Book(last.venue, last.channel, last.inst, last.ts, recv, "snapshot", bids, asks, last.seq, prev,
+                    last.checksum)  # fmt: skip
+
+    def status(self, state: str, recv: int, detail: Any = None) -> Status:
+        """Enter `state` and return the record that says so."""
+        self.state, self.since = state, recv
+        sub = self.sub
+        return Status(self.venue, sub.channel, sub.inst, sub.account, None, recv, state, detail)
+
+    def overflow(self, after: DataRecord | None, until: DataRecord | None, recv: int) -> list[Statement]:
+        """Return the two statements that say what a full lane dropped of this feed, between two records."""
+        gap = self._statements.gap(self.venue, self.sub, "overflow", recv, after)
+        return [gap, closed(gap, until, recv, None)]
+
+    def repeated(self, times: int) -> None:
+        """Count what came twice."""
+        self._seen.repeated += times
+
+    def _accept(self, message: Message, opened: Sequence[Statement] = ()) -> list[Delivery]:
+        decoded, recv = message.records, message.recv
+        if self.state != "live" and self.traits.incremental:
+            self._seen.forget_recent()
+        records = self._seen.unseen(decoded)
+        if not records:
+            return self._repeated(message) or self._text(message)
+        self.epoch = message.epoch
+        if self.traits.incremental:
+            self._keep(records)
+        broken = self.traits.chained and (len(records) > 1 or self._skipped(records[0]))
+        if broken or self.state != "live" or self.gap is not None:
+            deliveries = self._deliver(records, recv, opened)
+        else:
+            self.last = records[-1]
+            deliveries = [Delivery(self, (), records)]
+        last = deliveries[-1]
+        last.text, last.weight = message.text, message.weight
+        return deliveries
+
+    def _text(self, message: Message) -> list[Delivery]:
+        return [Delivery(self, (), (), message.text, message.weight)] if message.text is not None else []
+
+    def _keep(self, records: Records) -> None:
+        """Bring the levels up to what is delivered."""
+        self.books += 1
+        if not self._keeps:
+            return
+        for book in records:
+            if not isinstance(book, Book):
+                return
+            try:
+                if book.action == "snapshot":
+                    self._levels = Levels()
+                    self._levels.replace(book.bids, book.asks)
+                elif self._levels is not None:
+                    self._levels.apply(book.bids, book.asks)
+            except ValueError:
+                self._levels = None
+
+    def _interrupted(
+        self, reason: str, recv: int, state: str | None = None, detail: dict[str, Any] | None = None
+    ) -> list[Statement]:
+        """Open a gap, unless one is open or nothing was expected yet; enter `state`, None: the present one."""
+        statements: list[Statement] = []
+        expected = self.expected or self.state == "live" or self.last is not None
+        if self.gap is None and expected:
+            self.gap = self._statements.gap(self.venue, self.sub, reason, recv, self.last)
+            statements.append(self.gap)
+        if state is not None and state != self.state:
+            statements.append(self.status(state, recv, detail))
+        return statements
+
+    def _repeated(self, message: Message) -> list[Delivery]:
+        """
+        Nothing new came. A first push that is empty or what was delivered last proves that delivery goes on; a
+        repetition later proves nothing.
+        """
+        decoded, recv = message.records, message.recv
+        if self.state == "live" and self.gap is None:
+            return []
+        last = self.last
+        if not decoded:
+            said = [] if self.traits.chained else self._resume(None, recv)
+        elif not message.first or last is None or identity(decoded[-1]) != identity(last):
+            said = []
+        else:
+            said = self._resume(last, recv, lost=None if last.ts is None else 0)
+        return [Delivery(self, said, (), message.text, message.weight)] if said else []
+
+    def _deliver(self, records: Records, recv: int, opened: Sequence[Statement] = ()) -> list[Delivery]:
+        """The slow way: statements may stand before any of the records."""
+        deliveries: list[Delivery] = []
+        run: list[DataRecord] = []
+        for record in records:
+            skipped = self._skipped(record) if self.traits.chained else None
+            lost = skipped if skipped is not None and 0 <= skipped < _INT64 else None
+            statements: list[Statement] = [] if deliveries else list(opened)
+            if skipped and self.state == "live" and self.gap is None:
+                self.gap = self._statements.gap(self.venue, self.sub, "sequence", recv, self.last)
+                statements.append(self.gap)
+            if self.state != "live" or self.gap is not None:
+                statements += self._resume(record, recv, lost)
+            self.last = record
+            if statements or not deliveries:
+                run = []
+                deliveries.append(Delivery(self, statements, run))
+            run.append(record)
+        return deliveries
+
+    def _skipped(self, record: DataRecord) -> int | None:
+        """How many trades are missing before `record`; negative where the ids went back, None where untold."""
+        last = self.last
+        if not isinstance(record, Trade) or not isinstance(last, Trade) or record.count is None:
+            return None
+        try:
+            return int(record.id) - record.count - int(last.id)
+        except ValueError:
+            return None
+
+    def _resume(self, until: DataRecord | None, recv: int, lost: int | None = None) -> list[Statement]:
+        statements: list[Statement] = []
+        if self.gap is not None:
+            statements.append(closed(self.gap, until, recv, lost))
+            self.gap = None
+        if self.state != "live":
+            statements.append(self.status("live", recv))
+        return statements
