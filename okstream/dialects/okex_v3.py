@@ -36,6 +36,7 @@ from . import (
     Traits,
     exact,
     guard,
+    hot,
     okex_v3_rows,
     parsed,
 )
@@ -249,7 +250,7 @@ def route(text: bytes) -> bytes | None:
 
 def payload(text: bytes) -> Any:
     # JSON numbers in place of text are the decoder's to find; what it refuses is read again by `read`.
-    return parsed(text, NAME)
+    return hot.book(text, NAME) if text.find(b"/depth", 10, 24) > 0 else parsed(text, NAME)
 
 
 def read(text: bytes) -> list[Message]:

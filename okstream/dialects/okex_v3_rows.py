@@ -32,7 +32,7 @@ from ..records import (
     Ticker,
     Trade,
 )
-from . import Decoder, integer, needed, rows, text, writable
+from . import Decoder, hot, integer, needed, rows, text, writable
 
 Row = dict[str, Any]
 
@@ -122,8 +122,13 @@ _ACTIONS = {"partial": "snapshot", "update": "update"}
 def _books(sub: Subscription, venue: str) -> Decoder:
     channel = sub.channel
 
-    def decode(message: Row, recv: int) -> list[DataRecord]:
+    def decode(payload: Any, recv: int) -> list[DataRecord]:
+        message, sides = payload if type(payload) is tuple else (payload, None)
         action = "snapshot" if channel == "book5" else _ACTIONS[message["action"]]
+        if sides is not None:
+            row = hot.only(message)
+            head = (venue, channel, needed(row["instrument_id"]), millis(row["timestamp"]), recv)
+            return [hot.cut(head, action, sides, None, None, integer(row.get("checksum")))]
         return [
             Book(
                 venue, channel, needed(row["instrument_id"]), millis(row["timestamp"]), recv, action,

@@ -30,7 +30,7 @@ from ..records import (
     Ticker,
     Trade,
 )
-from . import Decoder, integer, needed, rows, text, writable
+from . import Decoder, hot, integer, needed, rows, text, writable
 
 Row = dict[str, Any]
 
@@ -41,10 +41,12 @@ def decoder(own: str, sub: Subscription, venue: str) -> Decoder:
 
 
 def _tickers(sub: Subscription, venue: str) -> Decoder:
+    channel = sub.channel
+
     def decode(message: Row, recv: int) -> list[DataRecord]:
         return [
             Ticker(
-                venue, sub.channel, needed(row["instId"]), integer(row["ts"]), recv,
+                venue, channel, needed(row["instId"]), integer(row["ts"]), recv,
                 text(row["last"]), text(row["lastSz"]), text(row["bidPx"]), text(row["bidSz"]),
                 text(row["askPx"]), text(row["askSz"]), text(row["open24h"]), text(row["high24h"]),
                 text(row["low24h"]), text(row["vol24h"]), text(row["volCcy24h"]),
@@ -75,10 +77,15 @@ def _trades(sub: Subscription, venue: str) -> Decoder:
 def _books(sub: Subscription, venue: str) -> Decoder:
     channel, inst = sub.channel, sub.inst
 
-    def decode(message: Row, recv: int) -> list[DataRecord]:
+    def decode(payload: Any, recv: int) -> list[DataRecord]:
+        message, sides = payload if type(payload) is tuple else (payload, None)
         action = message.get("action", "snapshot")
         if action != "update" and action != "snapshot":
             raise ValueError(f"action {action!r}")
+        if sides is not None:
+            row = hot.only(message)
+            numbers = integer(row.get("seqId")), integer(row.get("prevSeqId")), integer(row.get("checksum"))
+            return [hot.cut((venue, channel, inst, integer(row["ts"]), recv), action, sides, *numbers)]
         return [
             Book(
                 venue, channel, inst, integer(row["ts"]), recv, action, rows(row["bids"]), rows(row["asks"]),

@@ -1,0 +1,130 @@
+"""Books whose levels are cut out as text: what comes of it is what a full parse gives, whatever the bytes."""
+
+import copy
+import pickle
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from okstream.channels import Subscription
+from okstream.dialects import Push, load
+from okstream.errors import DecodeError
+from okstream.records import Book, encode
+
+V5 = (
+    '{"arg":{"channel":"books","instId":"BTC-USDT"},"action":"update","data":[{"asks":[["8476.98","415","0","13"],'
+    '["8477","0","0","0"]],"bids":[["8476.97","256","0","12"]],"ts":"1597026383085","checksum":-855196043,'
+    '"prevSeqId":123456,"seqId":123457}]}'
+)
+V3 = (
+    '{"table":"spot/depth","action":"update","data":[{"instrument_id":"BTC-USDT","asks":[["9342","0.5","0","2"]],'
+    '"bids":[["9341.1","1","0","1"],["9341","2","0","1"]],"timestamp":"2020-07-24T09:41:05.316Z","checksum":-123}]}'
+)
+BOOKS = {"okx-v5": V5, "okex-v3": V3}
+SUB = Subscription("book", "BTC-USDT")
+
+
+def quick(name, text):
+    dialect = load(name)
+    return dialect.decoder(SUB, "okx")(dialect.payload(text), 7)
+
+
+def careful(name, text):
+    dialect = load(name)
+    (push,) = dialect.read(text)
+    assert isinstance(push, Push)
+    assert push.key == dialect.traits(SUB).key
+    return dialect.decoder(SUB, "okx")(push.payload, 7)
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_levels_stay_text_until_somebody_looks(name):
+    text = BOOKS[name].encode()
+    (book,) = quick(name, text)
+    (whole,) = careful(name, text)
+    assert book.sides is not None
+    assert encode(book) == encode(whole)
+    assert (book.bids, book.asks) == (whole.bids, whole.asks)
+    assert book == whole
+    assert repr(book) == repr(whole)
+
+
+@pytest.mark.parametrize("made", [copy.copy, copy.deepcopy, replace, lambda book: pickle.loads(pickle.dumps(book))])
+def test_a_copy_has_the_levels(made):
+    (whole,) = careful("okx-v5", V5.encode())
+    (book,) = quick("okx-v5", V5.encode())
+    assert made(book) == whole
+    assert encode(made(book)) == encode(whole)
+
+
+def test_a_side_may_be_empty():
+    without = V5.replace('[["8476.97","256","0","12"]]', "[]")
+    (book,) = quick("okx-v5", without.encode())
+    assert book.sides is not None
+    assert (book.bids, len(book.asks)) == ([], 2)
+
+
+def test_a_book_without_levels_has_none():
+    book = Book.__new__(Book)
+    with pytest.raises(AttributeError):
+        assert book.bids
+
+
+OTHERWISE = {
+    "a number between": ('"13"],', '"13"]1,'),
+    "numbers": ('"8476.98"', "8476.98"),
+    "a price that is no number": ('"8476.98"', '"8476b98"'),
+    "names in another order": ('"ts":"1597026383085"', '"ts":"1597026383085","x":[]'),
+    "a name twice": ('"seqId":123457', '"seqId":123457,"asks":[]'),
+    "null at last": ('"seqId":123457', '"seqId":123457,"asks":null'),
+    "a name within a name": ('{"asks"', '{"x\\"asks"'),
+    "two rows": ('"seqId":123457}', '"seqId":123457},{"asks":[],"bids":[],"ts":"1","seqId":1,"prevSeqId":0}'),
+    "no row": ('"seqId":123457}]', '"seqId":123457}],"data":[]'),
+    "rows of another object": ('"data":[{', '"other":[{'),
+    "cut off": ('"seqId":123457}]}', '"seqId":123457}]'),
+}
+
+
+@pytest.mark.parametrize("old", OTHERWISE.values(), ids=OTHERWISE)
+def test_what_looks_otherwise_is_parsed_whole_or_refused(old):
+    agree("okx-v5", V5.replace(*old).encode())
+
+
+def agree(name, text):
+    """The short way gives what the long one does, or refuses; the session takes the long one then."""
+    try:
+        records = quick(name, text)
+    except DecodeError:
+        return
+    assert [encode(record) for record in records] == [encode(record) for record in careful(name, text)]
+
+
+PIECES = [
+    '"asks":[', '"bids":[', '],"bids":[', '"data":[{', '}]', '"', "\\", '\\"', "[", "]", "{", "}", ",", ":", "b", "1",
+    '["1","2"]', '["1","2","0","1"]', '["1",2]', '["1"]', '"asks":[],', '"asks":null,', '"data":[],', '"action":"x",',
+    '"instrument_id":"ETH-USDT",', "},{",
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw):
+    """Return a book's message with some pieces put in, taken out or repeated."""
+    text = BOOKS[name := draw(st.sampled_from(list(BOOKS)))]
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(text)))
+        stop = draw(st.integers(at, min(at + 40, len(text))))
+        piece = draw(st.sampled_from(PIECES) | st.just("") | st.just(text[at:stop] * 2))
+        text = text[:at] + piece + text[stop:]
+    return name, text.encode()
+
+
+@given(mutated())
+@example(("okex-v3", V3.replace("BTC", "ETH").encode()))
+def test_both_ways_agree_on_anything(message):
+    name, text = message
+    dialect = load(name)
+    token = dialect.route(text)
+    if token is not None and token == dialect.route(BOOKS[name].encode()):
+        agree(name, text)
