@@ -13,11 +13,11 @@ from okstream.channels import parse
 from okstream.dialects import Push, load
 from okstream.fanout import lines
 from okstream.feed import Delivery, Feed
-from okstream.statements import Statements
 from okstream.inflate import CAP, inflate
 from okstream.ledger import Budget
 from okstream.records import DataRecord, encode
 from okstream.session import Session, Terms
+from okstream.statements import Statements
 
 from .market import INSTRUMENTS, Market
 from .wires import WIRES, Wire
@@ -41,7 +41,7 @@ class Part:
         self.session = Session(terms, self.feeds, 0.0, 0)
         self.session.to_send(0.0)
         market = Market(wire)
-        self.binary = wire.checksums
+        self.binary = wire.deflated
         for snapshot in market.snapshots():
             self.session.receive(_payload(snapshot), self.binary, 0.0, 0)
         self.frames = [_payload(frame) for frame in market.messages(_COUNT)]

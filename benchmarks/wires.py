@@ -19,6 +19,7 @@ class Wire(Protocol):
     venue: str
     path: str
     checksums: bool
+    deflated: bool
 
     def book(
         self, inst: str, action: str, bids: str, asks: str, ts: int, seq: int, prev: int, checksum: int
@@ -44,11 +45,12 @@ class Wire(Protocol):
 
 
 class V5:
-    """OKX v5: text frames."""
+    """OKX v5: text frames. The checksums of its books are 0, as they are since June 2026."""
 
     venue = "okx"
     path = "/ws/v5/public"
     checksums = False
+    deflated = False
 
     def book(self, inst: str, action: str, bids: str, asks: str, ts: int, seq: int, prev: int, checksum: int) -> bytes:
         return (
@@ -85,12 +87,19 @@ class V5:
         return _head(_TEXT, len(text)) + text
 
 
+class SummedV5(V5):
+    """OKX v5 as it was until then: the checksums are those of the books, so their levels have to be kept."""
+
+    checksums = True
+
+
 class V3:
     """OKEx v3: each message one raw-Deflate stream, level 1, in a binary frame."""
 
     venue = "okex-v3"
     path = "/ws/v3"
     checksums = True
+    deflated = True
 
     def book(self, inst: str, action: str, bids: str, asks: str, ts: int, seq: int, prev: int, checksum: int) -> bytes:
         action = "partial" if action == "snapshot" else action
@@ -129,7 +138,7 @@ class V3:
         return _head(_BINARY, len(data)) + data
 
 
-WIRES: Mapping[str, Wire] = MappingProxyType({"v5": V5(), "v3": V3()})
+WIRES: Mapping[str, Wire] = MappingProxyType({"v5": V5(), "v5-summed": SummedV5(), "v3": V3()})
 
 
 def _head(kind: int, length: int) -> bytes:
