@@ -9,34 +9,43 @@ from typing import TYPE_CHECKING, Any
 from .version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from .book import BookView
     from .channels import Subscription
     from .dialects.signing import Credentials
     from .errors import (
+        BookVoidError,
         ConfigError,
         LoginRefusedError,
         OkstreamError,
         RefusedError,
+        RestError,
+        RestRefusedError,
         SinkError,
         SubscriptionRefusedError,
     )
     from .identities import identity
     from .records import encode
-    from .stream import Stats, Stream, SubscriptionState
+    from .states import Stats, SubscriptionState
+    from .stream import Stream
     from .venues import Venue
     from .venues import find as find_venue
 
 _HOMES = {
+    "BookView": "book",
+    "BookVoidError": "errors",
     "ConfigError": "errors",
     "Credentials": "dialects.signing",
     "LoginRefusedError": "errors",
     "OkstreamError": "errors",
     "RefusedError": "errors",
+    "RestError": "errors",
+    "RestRefusedError": "errors",
     "SinkError": "errors",
-    "Stats": "stream",
+    "Stats": "states",
     "Stream": "stream",
     "Subscription": "channels",
     "SubscriptionRefusedError": "errors",
-    "SubscriptionState": "stream",
+    "SubscriptionState": "states",
     "Venue": "venues",
     "encode": "records",
     "find_venue": "venues",
@@ -45,11 +54,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "BookView",
+    "BookVoidError",
     "ConfigError",
     "Credentials",
     "LoginRefusedError",
     "OkstreamError",
     "RefusedError",
+    "RestError",
+    "RestRefusedError",
     "SinkError",
     "Stats",
     "Stream",

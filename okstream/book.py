@@ -18,6 +18,10 @@ _PRECISION = Context(prec=800)
 """Enough digits for the mid of any two prices that floats can sort."""
 
 
+BOOK_BYTES = 384 * 1024
+"""What a book of 400 levels a side takes, measured roughly."""
+
+
 class Levels:
     """
     One instrument's levels of both sides. Prices and sizes stay the exchange's own text; a float is only a sort key.

@@ -8,7 +8,7 @@ An instrument with a `*` is a pattern, see `okstream.patterns`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from .errors import ConfigError
@@ -80,23 +80,18 @@ class Subscription:
         return f"{self.channel}:{','.join(items)}" if items else self.channel
 
 
-def parse(text: str, account: str | None = None, *, patterns: bool = False) -> list[Subscription]:
+def parse(text: str, account: str | None = None) -> list[Subscription]:
     """
-    Read the text form: one subscription for each instrument, the arguments with each.
-
-    Args:
-        patterns: whether who asks can find out what instruments a pattern stands for.
+    Read the text form: one subscription for each instrument or pattern, the arguments with each.
 
     Raises:
-        ConfigError: no channel, an empty item, an argument without key or value, or a pattern where none may be.
+        ConfigError: no channel, an empty item, or an argument without key or value.
     """
     channel, colon, rest = text.partition(":")
-    return subscriptions(channel, rest.split(",") if colon else [], account, patterns=patterns)
+    return subscriptions(channel, rest.split(",") if colon else [], account)
 
 
-def subscriptions(
-    channel: str, items: Iterable[str], account: str | None = None, *, patterns: bool = False
-) -> list[Subscription]:
+def subscriptions(channel: str, items: Iterable[str], account: str | None = None) -> list[Subscription]:
     """Build what `channel:item,item,...` stands for; raises ConfigError as `parse` does."""
     if not channel or channel != channel.strip():
         raise ConfigError(f"{channel!r} names no channel; write channel:instrument, for example ticker:BTC-USDT")
@@ -118,11 +113,20 @@ def subscriptions(
     if "instId" in args:
         insts.append(args.pop("instId"))
     ordered = tuple(sorted(args.items()))
-    subs = [Subscription(channel, inst, ordered, account) for inst in dict.fromkeys(insts) or [None]]
-    for sub in subs:
-        if sub.is_pattern and not patterns:
-            raise ConfigError(f"{sub.inst!r}: patterns are not supported yet; name each instrument")
-    return subs
+    return [Subscription(channel, inst, ordered, account) for inst in dict.fromkeys(insts) or [None]]
+
+
+def read(channel: str | Subscription, items: tuple[str, ...], account: str | None) -> list[Subscription]:
+    """Read what a caller names in one of three ways: a subscription, its text form, or a channel and its items."""
+    if isinstance(channel, Subscription):
+        if items:
+            raise ConfigError(f"{channel} is a whole subscription; leave out {', '.join(items)}")
+        return [channel if channel.account else replace(channel, account=account)]
+    if not items:
+        return parse(channel, account)
+    if ":" in channel:
+        raise ConfigError(f"{channel!r} names its items already; leave out {', '.join(items)}")
+    return subscriptions(channel, items, account)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:

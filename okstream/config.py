@@ -12,8 +12,8 @@ from . import accounts, venues
 from .channels import Subscription, parse
 from .dialects.signing import Credentials
 from .errors import ConfigError
-from .fanout import LANE_BYTES
 from .inflate import CAP
+from .lane import LANE_BYTES
 
 _Seconds = Annotated[float, Field(gt=0, lt=1e9)]
 

@@ -35,6 +35,7 @@ class Delivery:
         records: data.
         text: the exchange's own text of the message, for raw lanes; None where it brought none.
         weight: what it is taken to hold of memory, in bytes: records three times their share of the frame.
+        number: of arrival, given by the first lane.
     """
 
     feed: "Continuity | None"
@@ -42,6 +43,7 @@ class Delivery:
     records: Sequence[DataRecord] = ()
     text: bytes | None = None
     weight: int = _STATEMENT_WEIGHT
+    number: int = 0
 
 
 class Continuity:
@@ -93,7 +95,7 @@ class Continuity:
         bids, asks = levels.top(depth)
         prev = None if last.seq is None else -1
         return Book(last.venue, last.channel, last.inst, last.ts, recv, "snapshot", bids, asks, last.seq, prev,
-                    last.checksum)  # fmt: skip
+                    last.checksum if depth is None else None)  # fmt: skip
 
     def status(self, state: str, recv: int, detail: Any = None) -> Status:
         """Enter `state` and return the record that says so."""

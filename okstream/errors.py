@@ -11,6 +11,7 @@ Every exception okstream raises on purpose, sorted by what the operator can do.
     * LinkError          this connection is finished; okstream reconnects by itself
         * InflateError   a binary frame is not one complete raw-Deflate stream, or exceeds the cap
         * DecodeError    a message is not what the dialect describes
+    * BookVoidError      a book is not known at this moment; its next snapshot is awaited
     * SinkError          the output failed (disk full, closed pipe)
         * ReaderGoneError            whoever read the pipe has closed it: a quiet end
 
@@ -24,6 +25,10 @@ class OkstreamError(Exception):
 
 class ConfigError(OkstreamError):
     """What was asked for cannot be: a name, an option or a value is wrong."""
+
+
+class BookVoidError(OkstreamError):
+    """The book is not known at this moment: its first snapshot is awaited, or a change of it was lost."""
 
 
 class RefusedError(OkstreamError):

@@ -11,10 +11,11 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from .book import Levels
+from .book import BookView, Levels
 from .channels import Subscription
 from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .dialects import Decoder, Dialect
+from .errors import BookVoidError
 from .merging import mark
 from .records import Book
 from .source import Message, Source, passed
@@ -60,6 +61,20 @@ class Feed(Continuity):
         if self.traits.sequenced or self.leader is None or self.leader.chain is None:
             return super().levels
         return self.leader.chain.levels if self.state == "live" and self.gap is None else None
+
+    def view(self, now: int) -> BookView:
+        """
+        Return the book as it was delivered last, at the time `now` (ns).
+
+        Raises:
+            BookVoidError: there is none.
+        """
+        levels, last = self.levels, self.last
+        if levels is None or not isinstance(last, Book):
+            known = "not here yet" if last is None else self.state
+            raise BookVoidError(f"the book of {self.sub.inst} is {known}")
+        heard = self.leader.heard if self.leader is not None else last.recv
+        return BookView(levels, last.inst or "", last.ts, last.recv, last.seq, max(0.0, (now - heard) / 1e9))
 
     # -- the connections that bring it
 

@@ -1,19 +1,18 @@
 """
-What a stream has underneath: places that it reaches, links to them, and what is wanted there.
+The links of a stream, made when a subscription first needs them.
 
-There is one link for each venue, path and account, made when a subscription first needs it.
+Subscriptions of one venue, path and account share a connection as far as the venue allows, see planner.py; with
+redundancy each connection has twins that carry the same.
 """
 
-import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 from urllib.parse import urlsplit
 
 from . import venues
@@ -28,10 +27,8 @@ from .ledger import Budget
 from .link import Habits, Link
 from .planner import Planner
 from .probing import shows_newer
-from .records import Statement
 from .rest import Rest, clock_offset
 from .session import Terms
-from .statements import Statements
 from .venues import Venue
 
 log = logging.getLogger("okstream.link")
@@ -266,218 +263,3 @@ def _check_proxy(proxy: str) -> None:
         raise ConfigError("the proxy's user has no password; write http://user:password@host:port")
     if parts.scheme.startswith("socks") and find_spec("python_socks") is None:
         raise ConfigError("a SOCKS proxy needs the package python-socks; install it, or use an HTTP proxy")
-
-
-class Wanted:
-    """
-    What is subscribed to, and who waits for the exchange's answer.
-
-    Args:
-        statements: see Feed.
-        parsed: whether anybody wants records.
-        forget: told of each feed that has ended.
-    """
-
-    def __init__(self, links: Links, statements: Statements, parsed: bool, forget: Callable[[Feed], None]) -> None:
-        self.feeds: dict[tuple[str, Subscription], tuple[Feed, Group]] = {}
-        self._links = links
-        self._statements = statements
-        self._parsed = parsed
-        self._forget = forget
-        self._waiting: dict[Feed, set[asyncio.Future[Refusal | None]]] = {}
-        self._answered = asyncio.Event()
-
-    async def ask(self, venue: Venue, subs: Sequence[Subscription]) -> tuple[bool, dict[Feed, Refusal]]:
-        """
-        Ask for `subs` where that was not done, and wait until the exchange has answered.
-
-        Returns whether all were answered (not abandoned or removed meanwhile) and which were refused. Cancelled
-        meanwhile, what was not answered is no longer wanted, unless someone else waits for it.
-
-        Raises:
-            ConfigError: one is the same to the exchange as another one.
-        """
-        waits: dict[Feed, asyncio.Future[Refusal | None]] = {}
-        try:
-            for sub in subs:
-                feed = self._feed(venue, sub)
-                if feed in self._waiting:
-                    waits[feed] = asyncio.get_running_loop().create_future()
-                    self._waiting[feed].add(waits[feed])
-            if waits:
-                await asyncio.wait(waits.values())
-        finally:
-            for feed, wait in waits.items():
-                if feed in self._waiting:
-                    self._waiting[feed].discard(wait)
-                    if not self._waiting[feed]:
-                        self.remove(feed)
-        answers = {feed: wait.result() for feed, wait in waits.items() if not wait.cancelled()}
-        refused = {feed: refusal for feed, refusal in answers.items() if refusal is not None}
-        return len(answers) == len(waits), refused
-
-    def settle(self, feed: Feed, refusal: Refusal | None) -> None:
-        """The exchange has answered. What is refused later stays, so that its state can be seen."""
-        self._answered.set()
-        waiters = self._waiting.pop(feed, None)
-        if waiters is None:
-            if refusal is not None:
-                code = f" ({refusal.code})" if refusal.code else ""
-                log.error("%s: %s is no longer served: %s%s", feed.venue, feed.sub, refusal.message, code)
-            return
-        if refusal is not None:
-            self.remove(feed)
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(refusal)
-
-    async def refused(self) -> None:
-        """Wait until there is nothing that is not refused."""
-        while any(feed.state != "refused" for feed, _ in self.feeds.values()):
-            self._answered.clear()
-            await self._answered.wait()
-
-    def remove(self, feed: Feed) -> None:
-        """Unsubscribe from `feed`."""
-        _, group = self.feeds.pop((feed.venue, feed.sub))
-        group.remove(feed)
-        self._release(group)
-        self._forget(feed)
-        for waiter in self._waiting.pop(feed, ()):
-            waiter.cancel()
-
-    def end(self, feed: Feed) -> None:
-        """Unsubscribe from `feed`, and say so: what is missing of it ends here, too."""
-        wiring = self._links.wiring
-        now = wiring.wall_ns()
-        said: list[Statement] = []
-        if feed.gap is not None:
-            said.append(replace(feed.gap, recv=now, state="closed"))
-            feed.gap = None
-        wiring.deliver([Delivery(feed, [*said, feed.status("ended", now)])])
-        self.remove(feed)
-
-    def abandon(self) -> None:
-        """No answer will come any more."""
-        for waiters in self._waiting.values():
-            for waiter in waiters:
-                waiter.cancel()
-
-    def _feed(self, venue: Venue, sub: Subscription) -> Feed:
-        known = self.feeds.get((venue.name, sub))
-        if known is not None:
-            if known[0].state != "refused" or known[0] in self._waiting:
-                return known[0]
-            self.end(known[0])  # refused since it last flowed: ask anew
-        feed = self._new(venue, sub)
-        group = self._links.group(venue, feed.traits, sub.account)
-        same = group.feeds.get(feed.traits.key)
-        if same in self._links.canaries and same is not None:
-            group.remove(same)
-            self._links.canaries.discard(same)
-            group = self._links.group(venue, feed.traits, sub.account)
-        elif same is not None:
-            raise ConfigError(f"{sub} is the same to the exchange as {same.sub}, which is subscribed to")
-        self.feeds[venue.name, sub] = feed, group
-        self._waiting[feed] = set()
-        group.add(feed)
-        self._accompany(venue, feed, group)
-        return feed
-
-    def _new(self, venue: Venue, sub: Subscription) -> Feed:
-        return Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed, keeps=True)
-
-    def _accompany(self, venue: Venue, feed: Feed, group: Group) -> None:
-        """Subscribe to the channel whose silence tells that `feed`, which may be silent for days, is cut off."""
-        canary = feed.traits.canary
-        if canary is None or canary in group.feeds or not self._parsed:
-            return
-        companion = self._new(venue, Subscription(canary.rstrip(":"), account=feed.sub.account))
-        self._links.canaries.add(companion)
-        self._links.group(venue, companion.traits, feed.sub.account)
-        group.add(companion)
-
-    def _release(self, group: Group) -> None:
-        """Leave no canary where there is nothing to watch over."""
-        if all(feed in self._links.canaries for feed in group.feeds.values()):
-            for feed in list(group.feeds.values()):
-                group.remove(feed)
-                self._links.canaries.discard(feed)
-
-
-class Places:
-    """
-    Where the venues of a stream are; the simulated exchange among them is started when it is first needed.
-
-    Args:
-        venue, url, dialect, wall_ns: see Stream.
-    """
-
-    def __init__(self, venue: str | Venue, url: str | None, dialect: str, wall_ns: Callable[[], int]) -> None:
-        if isinstance(venue, str) and venue != venues.SIM:
-            venue = venues.find(venue)
-        if url is not None:
-            if isinstance(venue, str):
-                raise ConfigError(f"{venue} runs in this process; reach one elsewhere with --venue okx and --url")
-            venue = venue.at(url)
-        if dialect not in venues.DIALECTS:
-            raise unknown("dialect", dialect, venues.DIALECTS)
-        self.name = venue if isinstance(venue, str) else venue.name
-        self._default = venue
-        self._dialect = dialect
-        self._wall_ns = wall_ns
-        self._simulator: Any = None
-        self._simulated: Venue | None = None
-        self._changing = asyncio.Lock()
-
-    async def open(self) -> None:
-        """Start what the default venue needs."""
-        await self.reach(None)
-
-    async def reach(self, venue: str | Venue | None) -> Venue:
-        """Return what is called `venue`, None for the default one."""
-        venue = self._default if venue is None else venue
-        if venue != venues.SIM:
-            return venues.find(venue) if isinstance(venue, str) else venue
-        async with self._changing:
-            if self._simulated is None:
-                await finished(self._simulate())
-        assert self._simulated is not None
-        return self._simulated
-
-    def model(self, venue: str | Venue | None) -> Venue:
-        """Return the same as `reach`, but start nothing: an exchange not yet simulated has no port."""
-        venue = self._default if venue is None else venue
-        if venue == venues.SIM:
-            return self._simulated or venues.simulated(self._dialect, "ws://127.0.0.1", "")
-        return venues.find(venue) if isinstance(venue, str) else venue
-
-    async def close(self) -> None:
-        """Stop what was started."""
-        async with self._changing:
-            if self._simulator is not None:
-                simulator, self._simulator = self._simulator, None
-                await simulator.stop()
-
-    async def _simulate(self) -> None:
-        # Loaded by name: the simulator is a server, which nobody needs who has a real venue.
-        simulator = import_module("okstream.simulator")
-        settings = simulator.Settings(start_ms=self._wall_ns() // 1_000_000)
-        self._simulator = await simulator.Simulator(self._dialect, settings).__aenter__()
-        self._simulated = venues.simulated(self._dialect, self._simulator.url, self._simulator.rest_url)
-
-
-async def finished(work: Coroutine[Any, Any, None], hurry: Callable[[], None] = lambda: None) -> None:
-    """Run `work` to its end. Cancelled meanwhile: tell it to `hurry`, and be cancelled when it has ended."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-            hurry()
-    if cancelled is None:
-        return task.result()
-    await asyncio.gather(task, return_exceptions=True)
-    raise cancelled

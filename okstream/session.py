@@ -6,8 +6,6 @@ Rule 2: this file knows neither the wire format nor the clock; both are handed i
 Rule 3: a session lives as long as its connection; the feeds live on.
 """
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,18 +18,13 @@ from .feed import RECORD_WEIGHT, Delivery, Feed
 from .inflate import CAP, inflate
 from .ledger import Budget, Ledger
 from .oversight import Oversight
+from .secrecy import Secrecy
 from .source import Source
 from .venues import Limits
 
 _UNREADABLE_IN_A_ROW = 20
-_MESSAGE = 500
-"""Characters shown of what the exchange says."""
-
 _TOKEN = 1024
 _QUIET_NS = 10_000_000_000
-_PART = 8
-_LONG = re.compile(r"[\w+/=-]{20,}")
-_HIDDEN = "(not shown: it repeats a part of the credentials)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +92,8 @@ class Session:
         self._sources: dict[str, Source] = {}
         self._routes: dict[bytes, Source] = {}
         self._left: dict[str, Feed] = {}
-        self._secrets = _forms(terms.credentials.secrets) if terms.credentials else []
+        self._secrecy = Secrecy(terms.credentials.secrets if terms.credentials else ())
+        self.scrub = self._secrecy.scrub
         self._heard = now
         self._pinged: float | None = None
         self._last_ping = now
@@ -114,8 +108,7 @@ class Session:
         elif budget.take(now, healing=True):
             login = self._dialect.login(terms.credentials, wall_ms + clock_offset_ms)
             self._outbox.append(login)
-            # The signature is as good as the secret for half a minute.
-            self._secrets += _LONG.findall(login.decode())
+            self._secrecy.add(login.decode())  # its signature is as good as the secret for half a minute
         else:
             self.ending = LinkError("the venue's budget of requests an hour is spent; no login now")
 
@@ -400,19 +393,3 @@ class Session:
             side = "behind" if self._clock_hint > 0 else "ahead of"
             message += f"; this machine's clock is {abs(self._clock_hint) / 1000:.0f} s {side} the exchange's"
         self.ending = LoginRefusedError(message, refusal)
-
-    def scrub(self, text: str) -> str:
-        """Return `text`, not too long and without any part of the credentials: some refusals echo the request."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        for secret in self._secrets:
-            if any(secret[start : start + _PART] in text for start in range(len(secret) - _PART + 1)):
-                return _HIDDEN
-        return text if len(text) <= _MESSAGE else text[:_MESSAGE] + "..."
-
-
-def _forms(secrets: Iterable[str]) -> list[str]:
-    """Return how `secrets` may stand in a text: as they are, and as JSON writes them; the longest first."""
-    forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}
-    forms |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets}
-    return sorted(forms, key=len, reverse=True)

@@ -12,66 +12,36 @@ import random
 import secrets
 import ssl
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from .channels import Subscription, parse, subscriptions
+from .book import BOOK_BYTES, BookView
+from .channels import Subscription, read
 from .dialects import Refusal
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
-from .fanout import LANE_BYTES, Fanout, Flow, Lane, records
+from .fanout import Fanout, Flow
 from .feed import Delivery, Feed
+from .following import Following
 from .inflate import CAP, INFLATING
-from .links import Links, Places, Wanted, Wiring, finished
-from .records import SCHEMA, AnyRecord, Gap, Status
+from .iteration import Iteration
+from .lane import LANE_BYTES, Lane
+from .links import Links, Wiring
+from .places import Places, finished
+from .records import SCHEMA, AnyRecord, Status
+from .sampling import Sampling
 from .sinks import Sink
 from .statements import Statements, position
+from .states import Stats, SubscriptionState
 from .venues import Venue
 from .version import VERSION
+from .wanted import Wanted
 
 DRAIN = 5.0
 """Seconds that sinks have at the end to write what waits."""
 
 _GRACE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionState:
-    """
-    What has become of one subscription.
-
-    `state` is a status word, `since` when it began (ns); `last_ts` the exchange's time of the last record (ms), and
-    `last_id` what tells it from others: a trade's id, a book's seq, None where it has none.
-    """
-
-    venue: str
-    subscription: Subscription
-    state: str
-    since: int
-    last_ts: int | None
-    last_id: str | int | None
-    gap: Gap | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """
-    How the stream is doing: `records` and the worst `lag_ms` (exchange's clock to ours) since the last look;
-    how many `links` of `links_wanted` are up, and gaps are open; and so far, how many records were `dropped` by full
-    lanes, and messages were `unreadable` or of an `unknown` kind.
-    """
-
-    records: int
-    lag_ms: float | None
-    links: int
-    links_wanted: int
-    open_gaps: int
-    dropped: int
-    unreadable: int
-    unknown: int
 
 
 class Stream:
@@ -90,6 +60,7 @@ class Stream:
         tls: for certificates of your own; they are verified in any case.
         redundancy: how many links carry each subscription; losing all but one costs nothing.
         rotate_after: seconds after which a link is replaced by a new one, without a gap.
+        depth, every: in place of each book's changes its best `depth` levels, each `every` seconds.
         local: addresses of this machine that redundant links connect from, in turn.
         inflate_cap: the longest message in bytes, compressed or not.
         lane_bytes: bound of each sink's buffer, and of the one behind `async for`.
@@ -112,6 +83,8 @@ class Stream:
         redundancy: int = 1,
         rotate_after: float | None = None,
         local: Sequence[str] = (),
+        depth: int | None = None,
+        every: float | None = None,
         inflate_cap: int = CAP,
         lane_bytes: int = LANE_BYTES,
         wall_ns: Callable[[], int] = time.time_ns,
@@ -123,18 +96,24 @@ class Stream:
         self._cap = inflate_cap
         self._statements = Statements(secrets.token_hex(4))
         self._fanout = Fanout(sinks, lane_bytes, wall_ns, statements, count)
+        self._sampling: Sampling | None = None
+        if depth is not None or every is not None:
+            self._sampling = self._sampled(depth, every)
         wiring = Wiring(
-            self._fanout.put, self._settle, wall_ns, chance or random.Random(), inflate_cap,
+            self._sampling.put if self._sampling else self._fanout.put, self._settle, wall_ns,
+            chance or random.Random(), inflate_cap,
             self._fanout.parsed, self._fanout.raw, proxy, tls, redundancy, rotate_after, tuple(local),
         )  # fmt: skip
         self._links = Links(wiring, named, lambda link: self._task(link.run(), self._link_tasks, link.name))
         self._wanted = Wanted(self._links, self._statements, self._fanout.parsed, self._fanout.forget)
         self._feeds = self._wanted.feeds
+        self._following = Following(
+            self._links, self._wanted, lambda work, name: self._task(work, self._link_tasks, name)
+        )
         self._link_tasks: set[asyncio.Task[None]] = set()
         self._pump_tasks: set[asyncio.Task[None]] = set()
-        self._lane: Lane | None = None
+        self._iteration: Iteration | None = None
         self._lane_bytes = lane_bytes
-        self._pending: deque[AnyRecord] = deque()
         self._failure: BaseException | None = None
         self._open = False
         self._ended = asyncio.Event()
@@ -154,6 +133,8 @@ class Stream:
             raise
         for pump in self._fanout.pumps:
             self._task(pump.run(), self._pump_tasks, "pump")
+        if self._sampling is not None:
+            self._task(self._sampling.run(), self._link_tasks, "sampling")
         self._open = True
         self._say("started", {"version": VERSION, "schema": SCHEMA, "instance": self._statements.instance})
         return self
@@ -193,8 +174,8 @@ class Stream:
         """Wake all who wait for something that will not come."""
         self._ended.set()
         self._wanted.abandon()
-        if self._lane is not None:
-            self._lane.ready.set()
+        if self._iteration is not None:
+            self._iteration.lane.ready.set()
 
     def _hurry(self) -> None:
         for task in (*self._link_tasks, *self._pump_tasks):
@@ -233,7 +214,8 @@ class Stream:
         """
         Subscribe, and return once the exchange has acknowledged it, across reconnects if need be.
 
-        `subscribe("trades", "BTC-USDT", "ETH-USDT")` and `subscribe("trades:BTC-USDT,ETH-USDT")` are the same.
+        `subscribe("trades", "BTC-USDT", "ETH-USDT")` and `subscribe("trades:BTC-USDT,ETH-USDT")` are the same. A star
+        stands for any part of a name without a dash: `book:*-USDT-SWAP`; what is listed later is subscribed to then.
         What is subscribed to already is not asked for again.
 
         Raises:
@@ -243,10 +225,12 @@ class Stream:
         """
         self._must_be_open()
         place = await self._places.reach(venue)
-        subs = [self._links.assign(place, sub) for sub in _read(channel, items, account)]
+        asked = [self._links.assign(place, sub) for sub in read(channel, items, account)]
         self._must_be_open()
         try:
             async with asyncio.timeout(timeout):
+                subs = await self._resolved(place, asked)
+                self._must_be_open()
                 settled, refused = await self._wanted.ask(place, subs)
         except TimeoutError:
             raise TimeoutError(f"{channel}: no answer from {place.name} within {timeout:g} s") from None
@@ -273,12 +257,14 @@ class Stream:
         """
         self._must_be_open()
         place = await self._places.reach(venue)
-        subs = [self._links.assign(place, sub) for sub in _read(channel, items, account)]
-        for sub in subs:
-            if (place.name, sub) not in self._feeds:
+        asked = [self._links.assign(place, sub) for sub in read(channel, items, account)]
+        for sub in asked:
+            if not sub.is_pattern and (place.name, sub) not in self._feeds:
                 raise ConfigError(f"{sub} is not subscribed to at {place.name}")
-        for sub in subs:
-            self._wanted.end(self._feeds[place.name, sub][0])
+        for sub in asked:
+            for each in self._following.forget(place, sub) if sub.is_pattern else [sub]:
+                if (place.name, each) in self._feeds:
+                    self._wanted.end(self._feeds[place.name, each][0])
 
     def check(self, *subs: Subscription, venue: str | Venue | None = None) -> None:
         """
@@ -299,6 +285,23 @@ class Stream:
             for last in [feed.last]
         ]
 
+    def book(self, inst: str, channel: str = "book", *, venue: str | Venue | None = None) -> BookView:
+        """
+        Return the book of an instrument as it is at this moment.
+
+        It is valid until control returns to the event loop; what was read of it stays yours.
+
+        Raises:
+            ConfigError: it is not subscribed to.
+            BookVoidError: it is not known now: not yet, or a change was lost and its next snapshot is awaited.
+        """
+        name = self._places.model(venue).name
+        known = next((feed for (place, sub), (feed, _) in self._feeds.items()
+                      if (place, sub.channel, sub.inst) == (name, channel, inst)), None)  # fmt: skip
+        if known is None:
+            raise ConfigError(f"{channel}:{inst} is not subscribed to at {name}")
+        return known.view(self._wall_ns())
+
     def stats(self) -> Stats:
         """Return what passed since the last call."""
         flow, self._fanout.flow, links = self._fanout.flow, Flow(timed=True), self._links
@@ -310,8 +313,9 @@ class Stream:
 
     @property
     def memory_bound(self) -> int:
-        """The sum of all configured bounds in bytes: each lane, and a message for each link."""
-        return self._fanout.memory_bound + INFLATING * self._cap * max(1, len(self._links))
+        """The sum of all bounds in bytes: each lane, a message for each link, and the levels of each book."""
+        books = sum(feed.traits.incremental for feed, _ in self._feeds.values())
+        return self._fanout.memory_bound + INFLATING * self._cap * max(1, len(self._links)) + BOOK_BYTES * books
 
     # -- iteration
 
@@ -319,35 +323,18 @@ class Stream:
         return self
 
     async def __anext__(self) -> AnyRecord:
-        lane = self._lane or self._reading()
-        while not self._pending:
-            lane.held = 0
-            if len(lane):
-                before = lane.weight
-                self._pending.extend(records(lane.take(within=lane.share)))
-                lane.held = before - lane.weight
-            elif not self._ended.is_set():
-                await lane.ready.wait()
-                if not len(lane):
-                    lane.ready.clear()
-            elif unsaid := lane.unsaid():
-                self._pending.extend(records(unsaid))
-            elif self._failure is not None:
-                raise self._failure
-            else:
-                raise StopAsyncIteration
-        return self._pending.popleft()
+        return await (self._iteration or self._reading()).next()
 
-    def _reading(self) -> Lane:
-        """Return the lane of this iteration; beside sinks it begins here."""
+    def _reading(self) -> Iteration:
+        """Return the iteration; beside sinks it begins here."""
         if not self._fanout.parsed:
             raise ConfigError("sinks that take raw text leave no records to iterate over")
         if not self._ended.is_set():
             self._must_be_open()
         if self._fanout.pumps:
             self._fanout.lanes.append(Lane(self._lane_bytes, wall_ns=self._wall_ns))
-        self._lane = self._fanout.lanes[-1]
-        return self._lane
+        self._iteration = Iteration(self._fanout.lanes[-1], self._ended, lambda: self._failure)
+        return self._iteration
 
     # -- inside
 
@@ -356,6 +343,20 @@ class Stream:
             raise self._failure
         if not self._open:
             raise RuntimeError("the stream is not open; use `async with Stream(...) as stream`")
+
+    async def _resolved(self, place: Venue, asked: list[Subscription]) -> list[Subscription]:
+        subs: dict[Subscription, None] = {}
+        for sub in asked:
+            subs.update(dict.fromkeys(await self._following.resolve(place, sub) if sub.is_pattern else [sub]))
+        return list(subs)
+
+    def _sampled(self, depth: int | None, every: float | None) -> Sampling:
+        if depth is None or every is None or not 1 <= depth <= 400 or every <= 0:
+            raise ConfigError("books at fixed times take both: a depth of 1 to 400 levels, and how often")
+        if self._fanout.raw:
+            raise ConfigError("books at fixed times are records; raw text has only the exchange's own messages")
+        return Sampling(depth, every, lambda: [feed for feed, _ in self._feeds.values()], self._fanout.put,
+                        self._wall_ns)  # fmt: skip
 
     def _settle(self, feed: Feed, refusal: Refusal | None) -> None:
         self._wanted.settle(feed, refusal)
@@ -379,18 +380,6 @@ class Stream:
         for link_task in self._link_tasks:
             link_task.cancel()
         self._end()
-
-
-def _read(channel: str | Subscription, items: tuple[str, ...], account: str | None) -> list[Subscription]:
-    if isinstance(channel, Subscription):
-        if items:
-            raise ConfigError(f"{channel} is a whole subscription; leave out {', '.join(items)}")
-        return [channel if channel.account else replace(channel, account=account)]
-    if not items:
-        return parse(channel, account)
-    if ":" in channel:
-        raise ConfigError(f"{channel!r} names its items already; leave out {', '.join(items)}")
-    return subscriptions(channel, items, account)
 
 
 def _refused(feed: Feed, refusal: Refusal) -> str:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 LAYERS = [
     {"errors", "exits", "records", "channels", "version"},
     {"dialects", "identities", "venues", "book", "ledger", "freshness", "inflate", "patterns"},
-    {"planner", "chain", "statements", "merging", "source", "continuity", "feed", "oversight", "session"},
+    {"planner", "chain", "statements", "merging", "source", "continuity", "feed", "oversight", "secrecy", "session"},
     {
         "dialling",
         "wire",
@@ -26,7 +26,7 @@ LAYERS = [
         "spool",
         "journal",
     },
-    {"listings", "links", "stream"},
+    {"listings", "following", "links", "wanted", "places", "states", "iteration", "stream"},
     {"config", "accounts", "monitor"},
     {"daemon"},
     {"verbs"},

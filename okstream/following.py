@@ -1,0 +1,107 @@
+"""Patterns that are subscribed to, and the instruments that they mean: listings come and go while a stream runs."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .channels import Subscription
+from .errors import ConfigError, RestError
+from .links import Links
+from .listings import Change, Listing
+from .venues import Venue
+from .wanted import Wanted
+
+log = logging.getLogger("okstream.listings")
+
+_RETRY = 5.0
+
+
+class Following:
+    """
+    What each pattern means now.
+
+    Args:
+        start: runs what follows the listings of one venue, until the stream ends.
+    """
+
+    def __init__(self, links: Links, wanted: Wanted, start: Callable[[Coroutine[Any, Any, None], str], None]) -> None:
+        self._links = links
+        self._wanted = wanted
+        self._start = start
+        self._listings: dict[str, Listing] = {}
+        self._patterns: dict[tuple[str, Subscription], set[Subscription]] = {}
+
+    async def resolve(self, venue: Venue, pattern: Subscription) -> list[Subscription]:
+        """
+        Return what `pattern` means at `venue`, and follow it from now on.
+
+        Raises:
+            ConfigError: it means nothing, or the venue cannot tell. RestRefusedError: it does not want to.
+        """
+        assert pattern.inst is not None
+        listing = self._listing(venue)
+        while True:
+            try:
+                insts = await listing.resolve(pattern.inst)
+                break
+            except RestError as error:
+                log.warning("%s: %s cannot be resolved yet: %s", venue.name, pattern, error)
+                await asyncio.sleep(_RETRY)
+        subs = [replace(pattern, inst=inst) for inst in insts]
+        self._patterns[venue.name, pattern] = set(subs)
+        return subs
+
+    def forget(self, venue: Venue, pattern: Subscription) -> list[Subscription]:
+        """
+        Follow `pattern` no longer; return what it meant and no other pattern does.
+
+        Raises:
+            ConfigError: it was not followed.
+        """
+        if (venue.name, pattern) not in self._patterns:
+            raise ConfigError(f"{pattern} is not subscribed to at {venue.name}")
+        subs = self._patterns.pop((venue.name, pattern))
+        if not any(name == venue.name and other.inst == pattern.inst for name, other in self._patterns):
+            assert pattern.inst is not None
+            self._listings[venue.name].forget(pattern.inst)
+        return [sub for sub in subs if not self._meant(venue, sub)]
+
+    def _listing(self, venue: Venue) -> Listing:
+        if venue.name not in self._listings:
+            rest = self._links.rest(venue)
+            if rest is None:
+                raise ConfigError(
+                    f"{venue.name}, as it is reached here, has no REST interface, which patterns need: "
+                    "name each instrument instead"
+                )
+            listing = self._listings[venue.name] = Listing(rest)
+            self._start(listing.follow(partial(self._changed, venue)), f"listings of {venue.name}")
+        return self._listings[venue.name]
+
+    async def _changed(self, venue: Venue, change: Change) -> None:
+        for (name, pattern), subs in list(self._patterns.items()):
+            if name != venue.name or pattern.inst != change.pattern:
+                continue
+            for inst in change.removed:
+                sub = replace(pattern, inst=inst)
+                subs.discard(sub)
+                known = self._wanted.feeds.get((venue.name, sub))
+                if known is not None and not self._meant(venue, sub):
+                    log.info("%s: %s is listed no longer", venue.name, sub)
+                    self._wanted.end(known[0])
+            added = [replace(pattern, inst=inst) for inst in change.added]
+            if added:
+                log.info("%s: %s now means %s, too", venue.name, pattern, ", ".join(change.added))
+                subs.update(added)
+                self._start(self._subscribe(venue, added), f"new listings of {venue.name}")
+
+    async def _subscribe(self, venue: Venue, subs: list[Subscription]) -> None:
+        _, refused = await self._wanted.ask(venue, subs)
+        for feed, refusal in refused.items():
+            log.error("%s: %s is not served: %s", venue.name, feed.sub, refusal.message)
+
+    def _meant(self, venue: Venue, sub: Subscription) -> bool:
+        return any(name == venue.name and sub in subs for (name, _), subs in self._patterns.items())

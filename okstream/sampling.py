@@ -1,0 +1,63 @@
+"""The top of each book at fixed times, in place of its changes."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from .continuity import Delivery
+from .feed import Feed
+
+_NS = 1_000_000_000
+_ROW_WEIGHT = 700
+"""Bytes that one level of a snapshot is taken to hold of memory."""
+
+
+class Sampling:
+    """
+    Takes the changes of books out of what arrives, and puts their best levels in at fixed times.
+
+    Args:
+        depth: levels a side.
+        every: seconds between two; they fall on whole multiples of it, of the wall clock.
+        feeds: what is subscribed to now.
+        put: takes what is to be delivered.
+        wall_ns: the wall clock.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        every: float,
+        feeds: Callable[[], Iterable[Feed]],
+        put: Callable[[list[Delivery]], None],
+        wall_ns: Callable[[], int],
+    ) -> None:
+        self._depth = depth
+        self._every = max(1, round(every * _NS))
+        self._feeds = feeds
+        self._put = put
+        self._wall_ns = wall_ns
+
+    def put(self, deliveries: list[Delivery]) -> None:
+        """Pass on what is no change of a book."""
+        passed = []
+        for delivery in deliveries:
+            if delivery.feed is not None and delivery.feed.traits.incremental:
+                delivery = Delivery(delivery.feed, delivery.statements)
+            if delivery.statements or delivery.records:
+                passed.append(delivery)
+        if passed:
+            self._put(passed)
+
+    async def run(self) -> None:
+        """Look at every book, for ever; one that is void, or has never come, is left out."""
+        while True:
+            now = self._wall_ns()
+            await asyncio.sleep((self._every - now % self._every) / _NS)
+            samples = []
+            for feed in self._feeds():
+                book = feed.snapshot(self._wall_ns(), self._depth) if feed.traits.incremental else None
+                if book is not None:
+                    weight = _ROW_WEIGHT * (len(book.bids) + len(book.asks))
+                    samples.append(Delivery(feed, (), [book], weight=weight))
+            if samples:
+                self._put(samples)
