@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from . import book
+from . import book, heal
 from .measure import CLIENTS, Blaster, Run, Void, memory, speed
 from .wires import WIRES
 
@@ -46,6 +46,7 @@ def main() -> int:
     try:
         plain = [_speeds(generation, options.rounds, options.messages) for generation in chosen]
         book.report(plain[0])
+        heal.report()
         _memory(chosen[0], options.flow)
     except Void as error:
         print(f"void: {error}", file=sys.stderr)
