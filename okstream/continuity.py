@@ -118,7 +118,8 @@ class Continuity:
             self._seen.forget_recent()
         records = self._seen.unseen(decoded)
         if not records:
-            return self._repeated(message) or self._text(message)
+            said = [Delivery(self, list(opened))] if opened else []
+            return said + (self._repeated(message) or self._text(message))
         self.epoch = message.epoch
         if self.traits.incremental:
             self._keep(records)

@@ -16,7 +16,7 @@ from .channels import Subscription
 from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .dialects import Decoder, Dialect
 from .errors import BookVoidError
-from .merging import mark
+from .merging import mark, renumbered
 from .records import Book
 from .source import Message, Source, passed
 from .statements import Statements
@@ -214,7 +214,7 @@ class Feed(Continuity):
                 here = mark(record)
                 return here is not None and (here == mark(last) or (record.ts or 0) < (last.ts or 0))
             if record.seq is not None and last.seq is not None:
-                return (message.epoch, record.seq) <= (self.epoch, last.seq)
+                return (message.epoch, record.seq) <= (self.epoch, last.seq) and not renumbered(record, last)
         return self._seen.covers(message.records, last)
 
     def _level(self, source: Source) -> bool:
@@ -248,7 +248,8 @@ class Feed(Continuity):
             return self._accept(message, self._interrupted(reason, message.recv))
         if first.prev == last.seq:
             return None
-        if first.prev is not None and last.seq is not None and message.epoch == self.epoch and first.prev < last.seq:
+        numbers = first.prev is not None and first.seq is not None and last.seq is not None
+        if numbers and message.epoch == self.epoch and first.prev < last.seq < first.seq:  # type: ignore[operator]
             message.records = [replace(first, prev=last.seq), *message.records[1:]]
             return None
         source.broken = (reason, {"expected": last.seq, "prev": first.prev, "seq": first.seq})

@@ -13,10 +13,13 @@ from typing import Any
 import orjson
 
 from .identities import content
-from .records import Book, DataRecord, Fill, Order, Trade
+from .records import Book, Candle, DataRecord, Fill, Order, Trade
 
 _IDS = 1024
 _RECENT = 4
+_SKEW_MS = 1000
+"""How far two servers of the exchange may be apart."""
+
 _IDENTIFIED = frozenset({Trade, Fill})
 
 Records = list[DataRecord]
@@ -64,7 +67,9 @@ class Seen:
         if type(records[0]) is Order:
             return all(_whole(record) in self._ids for record in records)
         ts = records[-1].ts
-        return self._known(records, ts) if ts is None else ts <= self._latest
+        if ts is None or last is None or last.ts is None or ts == self._latest:
+            return self._known(records, ts) or not _later(records[-1], last)
+        return ts < self._latest
 
     def _known(self, records: Records, ts: int | None) -> bool:
         # A clock that stands still or goes back, or none: only the content tells a repetition. Without a clock an
@@ -95,6 +100,20 @@ def _before(record: DataRecord, last: DataRecord | None) -> bool:
     if not isinstance(record, Trade) or not isinstance(last, Trade):
         return False
     return record.id.isdecimal() and last.id.isdecimal() and int(record.id) <= int(last.id)
+
+
+def _later(record: DataRecord, last: DataRecord | None) -> bool:
+    """Whether `record` of another connection may be newer than `last`, which has the same time or none."""
+    if isinstance(record, Candle) and isinstance(last, Candle):
+        return float(record.volume or 0) > float(last.volume or 0)
+    return last is None or record.recv > last.recv
+
+
+def renumbered(book: Book, last: Book) -> bool:
+    """Whether a `book` of another connection is later than `last` though its number is lower: numbers began anew."""
+    if book.seq is None or last.seq is None or book.ts is None or last.ts is None:
+        return False
+    return book.seq < last.seq and book.ts > last.ts + _SKEW_MS
 
 
 def _id(record: DataRecord) -> tuple[Any, ...] | str:

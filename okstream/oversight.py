@@ -20,6 +20,10 @@ _JUMP = 2.0
 _WELL = 10 * _NS
 _MUTE = 60.0
 _MUTE_CAP = 3600.0
+_SUSPICIOUS = 10.0
+_OFTEN = 50
+"""How many times the usual silence between two messages is a suspicious one."""
+
 _SLOWER = 15
 _SLOWEST = 300
 
@@ -49,6 +53,7 @@ class Oversight:
         self._heal = heal
         self._asks = asks
         self._watch = Watch(asks)
+        self._opened = now
         self._looked = now
         self._wall = wall
 
@@ -121,7 +126,8 @@ class Oversight:
         if not flowing or self.leaving is not None:
             return
         feed = min(flowing, key=lambda source: source.key).feed
-        wait = min(_MUTE * 2**feed.mute_times, _MUTE_CAP)
+        usual = (self._looked - self._opened) / max(1, sum(source.messages for source in flowing))
+        wait = min(max(_SUSPICIOUS, min(_MUTE, _OFTEN * usual)) * 2**feed.mute_times, _MUTE_CAP)
         if all(wall - source.heard >= wait * _NS for source in flowing):
             feed.mute_times += 1
             self.leaving = f"nothing came for {wait:.0f} s"

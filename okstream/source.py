@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .chain import BROKEN, REPEATED, RIGHT, Chain
 from .dialects import Decoder
-from .merging import Records, mark
+from .merging import Records, mark, renumbered
 from .records import Book
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Source:
         self.tail: deque[Message] = deque()
         self.passed: tuple[int | None, int | None] | None = None
         self.heard = 0
+        self.messages = 0
         self.latest: Book | None = None
         self._decode: Decoder | None = None
         self._first = False
@@ -134,6 +135,7 @@ class Source:
         records = self._decode(payload, recv)
         first, self._first = self._first, False
         self.heard = recv
+        self.messages += 1
         epoch = 0
         if self.chain is not None:
             records = self._verified(records)
@@ -190,7 +192,7 @@ class Source:
                 chain.void = False  # without a normalised form it is its consumer's business
             else:
                 if record.action == "snapshot" and self.feed.leader is not self:
-                    chain.epoch = self.feed.epoch
+                    chain.epoch = self._epoch(record)
                 verdict = chain.check(record)
                 if verdict is BROKEN:
                     self.broken = (chain.reason, chain.detail)
@@ -201,6 +203,13 @@ class Source:
                 self.latest = record
             right.append(record)
         return right
+
+    def _epoch(self, snapshot: Book) -> int:
+        """Return which numbering a snapshot is of that came beside another connection's book."""
+        last, epoch = self.feed.last, self.feed.epoch
+        if not isinstance(last, Book):
+            return epoch
+        return epoch + renumbered(snapshot, last) - renumbered(last, snapshot)
 
 
 def passed(message: Message) -> tuple[int | None, int | None] | None:

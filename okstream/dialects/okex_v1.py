@@ -20,6 +20,7 @@ import orjson
 
 from ..channels import Subscription
 from ..errors import DecodeError
+from ..freshness import Pace
 from . import (
     Ack,
     Decoder,
@@ -57,6 +58,7 @@ def traits(sub: Subscription) -> Traits:
         first_push=kind in {"trades", "book", "levels"},
         cached=kind == "trades",
         incremental=kind == "book",
+        pace=Pace() if kind in {"ticker", "trades", "book", "levels"} else None,
     )
 
 

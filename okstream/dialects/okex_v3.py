@@ -23,6 +23,7 @@ import orjson
 
 from ..channels import Subscription, no_channel
 from ..errors import ConfigError, DecodeError
+from ..freshness import Pace
 from . import (
     Ack,
     Decoder,
@@ -111,6 +112,12 @@ _OWN = re.compile(r"[a-z]+/[a-z0-9_]+")
 _USER = re.compile(r"\w+/(order(_algo)?|position|(margin_)?account)")
 _PUSHED_FIRST = frozenset({"ticker", "trades", "book", "book5", "book-l2-tbt"})
 
+# Cadences of the documentation of the time; only these two come whatever happens.
+_PACES: Mapping[str, Pace] = MappingProxyType(
+    dict.fromkeys(("ticker", "trades", "book", "book5", "book-l2-tbt", "index-price"), Pace())
+    | {"candle": Pace(0.5), "mark-price": Pace(0.2, due=60.0), "funding": Pace(60.0, due=60.0)}
+)
+
 
 def _business(inst: str) -> str | None:
     return next((business for business, spelling in _SPELLINGS if spelling.fullmatch(inst)), None)
@@ -190,6 +197,7 @@ def traits(sub: Subscription) -> Traits:
         cached=sub.channel == "trades",
         incremental=sub.channel in {"book", "book-l2-tbt"},
         checksums=sub.channel in {"book", "book-l2-tbt"},
+        pace=_PACES.get("candle" if sub.channel.startswith("candle-") else sub.channel),
     )
 
 
