@@ -1,6 +1,6 @@
 """A scripted OKX v5: messages as the exchange sends them, and one session that is spoken to without a socket."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 from zlib import crc32
@@ -10,11 +10,12 @@ import orjson
 from okstream.channels import Subscription, parse
 from okstream.dialects import Dialect, Op, Refusal, load
 from okstream.dialects.signing import Credentials
-from okstream.feed import Delivery, Feed, Statements
+from okstream.feed import Delivery, Feed
 from okstream.ledger import Budget
 from okstream.records import AnyRecord, Gap, Status, encode
 from okstream.session import Session, Terms
 from okstream.source import Source
+from okstream.statements import Statements
 from okstream.venues import V5_LIMITS, Limits
 
 V5, V3, V1 = load("okx-v5"), load("okex-v3"), load("okex-v1")
@@ -73,10 +74,11 @@ def v3_book(action: str, second: int, bid: str = "", *, ms: int = 0, checksum: i
     return {"table": "spot/depth", "action": action, "data": [row]}
 
 
-def checksum_of(bids: list[str], asks: list[str]) -> int:
-    """The checksum of levels of size 1, best first, made here from the documented rule alone."""
-    pairs = [level for both in zip_longest(bids[:25], asks[:25]) for level in both if level]
-    number = crc32(":".join(f"{price}:1" for price in pairs).encode())
+def checksum_of(bids: Sequence[str | tuple[str, str]], asks: Sequence[str | tuple[str, str]]) -> int:
+    """The checksum of levels, best first (without a size: of size 1), made here from the documented rule alone."""
+    levels = [level for both in zip_longest(bids[:25], asks[:25]) for level in both if level]
+    pairs = [(level, "1") if isinstance(level, str) else level for level in levels]
+    number = crc32(":".join(f"{price}:{size}" for price, size in pairs).encode())
     return number - 2**32 if number >= 2**31 else number
 
 

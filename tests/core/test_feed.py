@@ -298,7 +298,6 @@ def test_a_void_book_takes_no_snapshot_that_was_not_asked_for():
     assert words(after(one, book("snapshot", -1, 12))) == ["closed malformed", "live", "book snapshot"]
 
 
-@pytest.mark.xfail(strict=True, reason="what was heard before a loss counts as silence after it")
 def test_a_book_that_is_asked_for_anew_is_given_time_to_come():
     one = lived(BOOK, book("snapshot", -1, 5))
     one.lose("sequence", RECV, "void")

@@ -553,7 +553,6 @@ class TestUnreadable:
         said = call.records(*(book("snapshot", -1, 20, inst=f"COIN{number}-USDT") for number in range(500)))
         assert words(said) == ["closed sequence", "live", "book snapshot"] * 500
 
-    @pytest.mark.xfail(strict=True, reason="what was heard before a loss counts as silence after it")
     def test_a_book_whose_snapshot_does_not_come_is_asked_for_again_but_not_in_a_storm(self):
         call, requests = Call([BOOK]), 0
         call.accept()
