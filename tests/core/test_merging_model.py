@@ -9,7 +9,6 @@ from collections import deque
 from typing import Any
 
 import orjson
-import pytest
 from exchange import STATEMENTS, V3, V5, Call, Consistent, arg, checksum_of, order, push, trades
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -394,7 +393,6 @@ RETURN = [("arrive", 1, 2), ("change", 0, 0, 0), ("cut", True, True), ("arrive",
 """The second leads, the first brings a change sooner and leads."""
 
 
-@pytest.mark.xfail(strict=True, reason="a connection that led before leads again with an older book")
 @settings(max_examples=150)
 @example(steps=[*RETURN, ("fault", "lose", 0, 0)])
 @given(steps=STEPS)

@@ -1,0 +1,454 @@
+"""Two connections that bring one subscription: what is delivered, in which order, and what is a gap."""
+
+from itertools import chain
+from typing import Any
+
+import pytest
+from exchange import (
+    RECV,
+    V1,
+    V3,
+    V5,
+    Consistent,
+    book,
+    checksum_of,
+    feed,
+    gaps,
+    order,
+    push,
+    records,
+    ticker,
+    trade,
+    trades,
+    v1_book,
+    v3_book,
+    words,
+)
+
+from okstream.dialects import Dialect
+from okstream.records import AnyRecord, Book
+from okstream.source import Source
+
+TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
+ORDERS, FILLS = "orders:instType=ANY", "fills"
+
+
+class Pair:
+    """Two sources of one feed, `a` and `b`, both asked for and acknowledged; time passes only when told."""
+
+    def __init__(self, text: str, dialect: Dialect = V5, *, parsed: bool = True) -> None:
+        self.feed = feed(text, dialect=dialect, parsed=parsed)
+        self.dialect = dialect
+        self.check = Consistent()
+        self.recv = RECV
+        self.a, self.b = self.begins(), self.begins()
+
+    def begins(self) -> Source:
+        one = self.feed.source()
+        one.ask()
+        self.said(one.acknowledge(self.recv))
+        return one
+
+    def said(self, deliveries: Any) -> list[AnyRecord]:
+        self.check(deliveries)
+        return records(deliveries)
+
+    def gets(self, one: Source, *messages: Any) -> list[AnyRecord]:
+        payloads = chain.from_iterable(messages) if self.dialect is V1 else messages
+        return [record for payload in payloads for record in self.said(one.push(payload, self.recv))]
+
+    def loses(self, one: Source) -> list[AnyRecord]:
+        return self.said(self.feed.leave(one, "disconnected", self.recv, "disconnected"))
+
+    def breaks(self, one: Source) -> list[AnyRecord]:
+        """A book of which something was missing; it waits to be asked for anew."""
+        return self.said(one.lose("sequence", self.recv, "void"))
+
+    def passes(self, seconds: float) -> list[AnyRecord]:
+        self.recv += int(seconds * 1e9)
+        return self.said([one for source in list(self.feed.sources) for one in self.feed.impatient(source, self.recv)])
+
+
+def begun(text: str, *first: Any, dialect: Dialect = V5) -> Pair:
+    """Both have got `first`; `a` leads."""
+    pair = Pair(text, dialect)
+    pair.gets(pair.a, *first)
+    assert pair.gets(pair.b, *first) == []
+    assert pair.feed.leader is pair.a
+    pair.recv += 10_000_000_000
+    return pair
+
+
+def ids(said: list[AnyRecord]) -> list[Any]:
+    assert not gaps(said)
+    return [getattr(record, "id", None) for record in said]
+
+
+class TestTrades:
+    def test_what_both_bring_is_delivered_once(self):
+        pair = begun(TRADES, trades(7))
+        assert ids(pair.gets(pair.a, trades(8))) == ["8"]
+        assert pair.gets(pair.b, trades(8)) == []
+        assert pair.gets(pair.b, trades(9)) == []
+        assert ids(pair.gets(pair.a, trades(9))) == ["9"]
+
+    def test_the_other_goes_on_where_the_first_was_lost(self):
+        pair = begun(TRADES, trades(7))
+        pair.gets(pair.b, trades(8), trades(9))
+        pair.gets(pair.a, trades(8))
+        assert ids(pair.loses(pair.a)) == ["9"]
+        assert ids(pair.gets(pair.b, trades(10))) == ["10"]
+
+    def test_the_other_is_behind_where_the_first_was_lost(self):
+        pair = begun(TRADES, trades(7))
+        pair.gets(pair.a, trades(8), trades(9))
+        assert pair.loses(pair.a) == []
+        assert ids(pair.gets(pair.b, trades(8), trades(9), trades(10))) == ["10"]
+
+    def test_what_one_missed_the_other_brings(self):
+        pair = begun(TRADES, trades(7))
+        pair.gets(pair.b, trades(8))
+        assert ids(pair.gets(pair.a, trades(9))) == ["8"]
+        assert ids(pair.gets(pair.b, trades(9))) == ["9"]
+
+    def test_what_one_missed_the_other_brings_though_later(self):
+        pair = begun(TRADES, trades(7))
+        assert pair.gets(pair.a, trades(9)) == []
+        assert ids(pair.gets(pair.b, trades(8), trades(9), trades(10))) == ["8", "9", "10"]
+        assert pair.gets(pair.a, trades(10)) == []
+
+    def test_what_both_missed_is_one_gap(self):
+        pair = begun(TRADES, trades(7))
+        pair.gets(pair.b, trades(9))
+        said = pair.gets(pair.a, trades(9))
+        assert words(said) == ["open sequence", "closed sequence", "trade"]
+        assert gaps(said)[1].lost == 1
+        assert pair.gets(pair.b, trades(9)) == []
+
+    def test_an_unreadable_message_of_one_is_no_gap(self):
+        pair = begun(TRADES, push(TRADES, trade(7, count=None)))
+        assert pair.said(pair.a.lose("malformed", pair.recv)) == []
+        assert pair.said(pair.b.lose("malformed", pair.recv)) != [], "now both were shaken within seconds"
+
+    def test_both_lost_is_one_gap(self):
+        pair = begun(TRADES, trades(7))
+        assert pair.loses(pair.a) == []
+        assert words(pair.loses(pair.b)) == ["open disconnected", "disconnected"]
+        again = pair.begins()
+        said = pair.gets(again, trades(10))
+        assert words(said) == ["closed disconnected", "live", "trade"]
+        assert gaps(said)[0].lost == 2
+
+    def test_one_that_is_ahead_for_long_leads(self):
+        pair = begun(TRADES, trades(7))
+        pair.gets(pair.b, trades(8), trades(9))
+        assert pair.passes(0.9) == []
+        said = pair.passes(60.0)
+        assert ids(said) == ["8", "9"]
+        assert pair.feed.leader is pair.b
+        assert pair.gets(pair.a, trades(8), trades(9)) == []
+
+    def test_what_is_older_than_what_was_delivered_does_not_come_after_it(self):
+        pair = Pair(TRADES)
+        pair.gets(pair.b, trades(7), trades(8))
+        pair.feed.sources.remove(pair.a)
+        pair.loses(pair.b)
+        pair.feed.sources.append(pair.a)
+        assert [said for said in words(pair.gets(pair.a, trades(6), trades(7))) if said == "trade"] == []
+
+
+class TestNumberedBooks:
+    FIRST = book("snapshot", -1, 10)
+
+    def test_what_both_bring_is_delivered_once(self):
+        pair = begun(BOOK, self.FIRST)
+        assert words(pair.gets(pair.a, book("update", 10, 12), book("update", 12, 14))) == ["book update"] * 2
+        assert pair.gets(pair.b, book("update", 10, 13), book("update", 13, 14), book("update", 14, 15)) == []
+        assert words(pair.gets(pair.a, book("update", 14, 16))) == ["book update"]
+
+    @pytest.mark.parametrize("prev", [10, 11, 13, 14])
+    def test_a_change_from_before_to_beyond_is_joined(self, prev: int):
+        pair = begun(BOOK, self.FIRST)
+        pair.gets(pair.a, book("update", 10, 14))
+        if prev > 10:
+            pair.gets(pair.b, book("update", 10, prev))
+        assert pair.gets(pair.b, book("update", prev, 16)) == []
+        (said,) = pair.loses(pair.a)
+        assert isinstance(said, Book)
+        assert (said.action, said.prev, said.seq) == ("update", 14, 16)
+        assert words(pair.gets(pair.b, book("update", 16, 17))) == ["book update"]
+
+    def test_one_that_is_behind_is_joined_once_it_is_beyond(self):
+        pair = begun(BOOK, self.FIRST)
+        pair.gets(pair.a, book("update", 10, 14))
+        assert pair.loses(pair.a) == []
+        assert pair.gets(pair.b, book("update", 10, 12), book("update", 12, 13), book("update", 13, 13)) == []
+        (said,) = pair.gets(pair.b, book("update", 13, 15))
+        assert isinstance(said, Book)
+        assert (said.prev, said.seq) == (14, 15)
+
+    def test_only_the_snapshot_of_the_other_is_beyond(self):
+        pair = begun(BOOK, self.FIRST)
+        pair.loses(pair.b)
+        again = pair.begins()
+        assert pair.gets(again, book("snapshot", -1, 20), book("update", 20, 21)) == []
+        said = pair.loses(pair.a)
+        assert words(said) == ["open disconnected", "closed disconnected", "book snapshot", "book update"]
+        assert (gaps(said)[1].after, gaps(said)[1].until) == (10, 20)
+
+    def test_a_snapshot_that_was_passed_is_as_good_as_any(self):
+        pair = begun(BOOK, self.FIRST)
+        pair.loses(pair.b)
+        again = pair.begins()
+        pair.gets(again, book("snapshot", -1, 12))
+        pair.gets(pair.a, book("update", 10, 13))
+        assert pair.loses(pair.a) == []
+        (said,) = pair.gets(again, book("update", 12, 14))
+        assert isinstance(said, Book)
+        assert (said.prev, said.seq) == (13, 14)
+
+    def test_the_one_that_leads_breaks_and_the_other_goes_on(self):
+        pair = begun(BOOK, self.FIRST)
+        pair.gets(pair.b, book("update", 10, 12))
+        assert pair.gets(pair.a, book("update", 11, 12)) == []
+        assert pair.a.broken is not None
+        assert words(pair.breaks(pair.a)) == ["book update"]
+        assert pair.feed.state == "live"
+
+    def test_the_other_breaks_and_nobody_sees_it(self):
+        pair = begun(BOOK, self.FIRST)
+        assert pair.gets(pair.b, book("update", 11, 12)) == []
+        assert pair.breaks(pair.b) == []
+        assert words(pair.gets(pair.a, book("update", 10, 12))) == ["book update"]
+        assert words(pair.loses(pair.a)) == ["open disconnected", "disconnected"], "nobody else brings it"
+
+    def test_both_break_and_one_gap_is_closed_by_the_first_snapshot(self):
+        pair = begun(BOOK, self.FIRST)
+        pair.gets(pair.a, book("update", 11, 12))
+        assert pair.breaks(pair.a) == []
+        pair.gets(pair.b, book("update", 11, 12))
+        assert words(pair.breaks(pair.b)) == ["open sequence", "void"]
+        pair.a.ask()
+        pair.b.ask()
+        assert words(pair.gets(pair.b, book("snapshot", -1, 20))) == ["closed sequence", "live", "book snapshot"]
+        assert pair.gets(pair.a, book("snapshot", -1, 21)) == []
+        assert words(pair.gets(pair.b, book("update", 20, 22))) == ["book update"]
+
+    def test_one_that_is_ahead_for_long_leads(self):
+        pair = begun(BOOK, self.FIRST)
+        pair.gets(pair.b, book("update", 10, 12), book("update", 12, 13))
+        assert pair.passes(0.9) == []
+        assert words(pair.passes(60.0)) == ["book update"] * 2
+        assert pair.gets(pair.a, book("update", 10, 13)) == []
+        (said,) = pair.gets(pair.b, book("update", 13, 14))
+        assert isinstance(said, Book)
+        assert said.prev == 13
+
+    def test_a_keep_alive_of_the_other_is_nothing_to_wait_for(self):
+        pair = begun(BOOK, self.FIRST)
+        pair.gets(pair.b, book("update", 10, 10))
+        assert pair.passes(60.0) == []
+        assert pair.feed.leader is pair.a
+
+    def test_numbers_that_begin_anew_on_both(self):
+        pair = begun(BOOK, self.FIRST)
+        reset, after = book("update", 10, 3), book("update", 3, 4)
+        assert words(pair.gets(pair.a, reset)) == ["book update"]
+        assert pair.gets(pair.b, reset, after) == []
+        (said,) = pair.loses(pair.a)
+        assert isinstance(said, Book)
+        assert (said.prev, said.seq) == (3, 4)
+
+    def test_numbers_that_begin_anew_on_the_other_first(self):
+        pair = begun(BOOK, self.FIRST)
+        assert pair.gets(pair.b, book("update", 10, 3), book("update", 3, 4)) == []
+        said = pair.loses(pair.a)
+        assert words(said) == ["book update"] * 2
+        assert [record.seq for record in said if isinstance(record, Book)] == [3, 4]
+
+    def test_both_lost_is_one_gap(self):
+        pair = begun(BOOK, self.FIRST)
+        assert pair.loses(pair.a) == []
+        assert words(pair.loses(pair.b)) == ["open disconnected", "disconnected"]
+        again = pair.begins()
+        said = pair.gets(again, book("snapshot", -1, 30))
+        assert words(said) == ["closed disconnected", "live", "book snapshot"]
+
+
+class TestBooksWithChecksums:
+    def test_they_switch_where_both_show_the_same(self):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        both = v3_book("update", 2, "10", checksum=checksum_of(["10", "9"], ["11"]))
+        assert words(pair.gets(pair.a, both)) == ["book update"]
+        assert pair.gets(pair.b, both) == []
+        assert pair.loses(pair.a) == []
+        last = v3_book("update", 3, checksum=checksum_of(["10", "9"], ["11"]))
+        assert words(pair.gets(pair.b, last)) == ["book update"]
+
+    def test_what_the_other_brought_beyond_is_delivered(self):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        beyond = v3_book("update", 2, "10", checksum=checksum_of(["10", "9"], ["11"]))
+        assert pair.gets(pair.b, beyond) == []
+        assert words(pair.loses(pair.a)) == ["book update"]
+
+    def test_the_other_catches_up_to_the_same_and_is_joined(self):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        both = v3_book("update", 2, "10", checksum=checksum_of(["10", "9"], ["11"]))
+        pair.gets(pair.a, both)
+        assert pair.loses(pair.a) == []
+        assert pair.feed.levels is None or pair.feed.levels.depth == (2, 1), "the other's book is of an earlier moment"
+        assert pair.gets(pair.b, both) == []
+        last = v3_book("update", 3, checksum=checksum_of(["10", "9"], ["11"]))
+        assert words(pair.gets(pair.b, last)) == ["book update"]
+
+    def test_otherwise_the_whole_book_of_the_other_comes_in_a_gap(self):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        pair.gets(pair.a, v3_book("update", 2, "10", checksum=checksum_of(["10", "9"], ["11"])))
+        other = v3_book("update", 2, "10", ms=50, checksum=checksum_of(["10", "9"], ["11"]))
+        assert pair.gets(pair.b, other) == []
+        said = pair.loses(pair.a)
+        assert words(said) == ["open disconnected", "closed disconnected", "book snapshot"]
+        whole = said[-1]
+        assert isinstance(whole, Book)
+        assert [[row[0] for row in side] for side in (whole.bids, whole.asks)] == [["10", "9"], ["11"]]
+        assert pair.feed.levels is not None
+        assert pair.feed.levels.depth == (2, 1)
+
+    def test_both_lost_is_one_gap(self):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        assert pair.loses(pair.a) == []
+        assert words(pair.loses(pair.b)) == ["open disconnected", "disconnected"]
+
+    def test_a_change_is_applied_again_after_an_older_whole_book(self):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        change = v3_book("update", 2, "10", checksum=checksum_of(["10", "9"], ["11"]))
+        pair.gets(pair.b, change)
+        pair.passes(60.0)
+        assert pair.feed.leader is pair.b
+        said = [*pair.loses(pair.b), *pair.gets(pair.a, change)]
+        held: set[str] = {"10", "9"}
+        for record in said:
+            if isinstance(record, Book):
+                held = (set() if record.action == "snapshot" else held) | {row[0] for row in record.bids}
+        assert held == {"10", "9"}
+
+
+class TestBooksOfNeither:
+    FIRST, SECOND, THIRD, FOURTH = v1_book(1000), v1_book(1100, "8"), v1_book(1200, "7"), v1_book(1300, "6")
+
+    def test_the_other_comes_in_a_declared_gap(self):
+        pair = Pair(BOOK, V1)
+        assert words(pair.gets(pair.a, self.FIRST, self.SECOND)) == ["live", "book snapshot", "book update"]
+        assert pair.gets(pair.b, self.FIRST, self.SECOND, self.THIRD) == []
+        said = pair.loses(pair.a)
+        assert words(said) == ["open disconnected", "closed disconnected", "book snapshot"]
+        whole = said[-1]
+        assert isinstance(whole, Book)
+        assert [row[0] for row in whole.bids] == ["9", "8", "7"]
+        assert words(pair.gets(pair.b, self.FOURTH)) == ["book update"]
+
+    @pytest.mark.xfail(strict=True, reason="what the other brings of such a book is never taken for delivered")
+    def test_the_other_is_nothing_to_change_to_while_the_first_brings_the_same(self):
+        pair = Pair(BOOK, V1)
+        for message in (self.FIRST, self.SECOND, self.THIRD, self.FOURTH):
+            assert not gaps(pair.gets(pair.a, message))
+            assert pair.gets(pair.b, message) == []
+            assert pair.passes(4.0) == []
+        assert pair.feed.leader is pair.a
+
+
+class TestOneLeads:
+    def test_a_ticker_of_the_other_is_never_delivered_behind_a_newer_one(self):
+        pair = begun(TICKER, ticker(1))
+        pair.gets(pair.a, ticker(5, "5"))
+        assert pair.gets(pair.b, ticker(2, "2"), ticker(3, "3")) == []
+        assert pair.loses(pair.a) == []
+        assert pair.gets(pair.b, ticker(4, "4"), ticker(5, "5")) == []
+        assert words(pair.gets(pair.b, ticker(6, "6"))) == ["ticker"]
+
+    def test_what_the_other_brought_beyond_is_delivered(self):
+        pair = begun(TICKER, ticker(1))
+        pair.gets(pair.b, ticker(2), ticker(3))
+        pair.gets(pair.a, ticker(2))
+        said = pair.loses(pair.a)
+        assert words(said) == ["ticker"]
+        assert said[0].ts == 3
+
+    def test_both_lost_is_one_gap(self):
+        pair = begun(TICKER, ticker(1))
+        assert pair.loses(pair.a) == []
+        assert words(pair.loses(pair.b)) == ["open disconnected", "disconnected"]
+
+    def test_an_unreadable_message_of_the_one_that_leads_is_no_gap(self):
+        pair = begun(TICKER, ticker(1))
+        assert pair.said(pair.a.lose("malformed", pair.recv)) == []
+        assert words(pair.gets(pair.b, ticker(2))) == ["ticker"]
+
+    def test_shaken_both_within_seconds_something_may_be_lost(self):
+        pair = begun(TICKER, ticker(1))
+        assert pair.said(pair.b.lose("malformed", pair.recv)) == []
+        assert words(pair.said(pair.a.lose("malformed", pair.recv))) == ["open malformed"]
+
+    def test_refused_to_one_changes_nothing(self):
+        for one in ("a", "b"):
+            pair = begun(TICKER, ticker(1))
+            refused, other = (pair.a, pair.b) if one == "a" else (pair.b, pair.a)
+            assert pair.said(pair.feed.refuse(refused, "60018", "no", pair.recv)) == []
+            assert pair.gets(refused, ticker(2)) == []
+            assert words(pair.gets(other, ticker(2)) or pair.passes(60.0)) == ["ticker"]
+            assert words(pair.said(pair.feed.refuse(other, "60018", "no", pair.recv))) == ["open refused", "refused"]
+
+
+class TestIdentities:
+    def test_orders_of_both_are_delivered_once(self):
+        pair = Pair(ORDERS)
+        live, filled = order(), order("filled", uTime="2000")
+        assert words(pair.gets(pair.a, live)) == ["order"]
+        assert pair.gets(pair.b, live, filled) == []
+        assert words(pair.gets(pair.a, filled)) == ["order"]
+        pair.recv += 10_000_000_000
+        assert pair.loses(pair.a) == []
+        canceled = order("canceled", uTime="3000", ordId="2")
+        assert words(pair.gets(pair.b, canceled)) == ["order"]
+
+    def test_what_only_the_other_brought_is_delivered_when_the_first_is_lost(self):
+        pair = Pair(ORDERS)
+        pair.gets(pair.a, order())
+        pair.gets(pair.b, order(), order("filled", uTime="2000"))
+        pair.recv += 10_000_000_000
+        said = pair.loses(pair.a)
+        assert words(said) == ["order"]
+
+    def test_fills_of_both_are_delivered_once(self):
+        pair = Pair(FILLS)
+        fills = [
+            push(FILLS, {"instId": "A", "ordId": "1", "tradeId": str(number), "side": "buy", "fillPx": "1",
+                         "fillSz": "1", "ts": str(number), "execType": "M", "count": "1"})
+            for number in (1, 2, 3)
+        ]  # fmt: skip
+        assert words(pair.gets(pair.a, fills[0])) == ["fill"]
+        assert pair.gets(pair.b, fills[0], fills[1], fills[2]) == []
+        assert words(pair.gets(pair.a, fills[1])) == ["fill"]
+        pair.recv += 10_000_000_000
+        assert words(pair.loses(pair.a)) == ["fill"]
+
+    def test_one_that_was_just_subscribed_does_not_cover_what_came_before(self):
+        pair = Pair(ORDERS)
+        pair.gets(pair.a, order())
+        pair.loses(pair.b)
+        again = pair.begins()  # an order of a moment ago may be on its way to the first only
+        assert again.flowing
+        assert words(pair.loses(pair.a))[:1] == ["open disconnected"]
+
+
+class TestRaw:
+    def test_one_is_passed_on_and_the_other_takes_its_place(self):
+        pair = Pair(TICKER, parsed=False)
+        assert pair.a.push_raw(RECV, b"1", 1)[0].text == b"1"
+        assert pair.b.push_raw(RECV, b"1", 1) == []
+        assert [one.text for one in pair.a.push_raw(RECV, b"2", 1)] == [b"2"]
+        # Nobody can tell what both had in common: that is a gap.
+        assert words(pair.loses(pair.a)) == ["open disconnected", "disconnected"]
+        said = pair.b.push_raw(RECV, b"3", 1)
+        assert words(said[0].statements) == ["closed disconnected", "live"]
+        assert said[0].text == b"3"
