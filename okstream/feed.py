@@ -24,6 +24,8 @@ from .statements import Statements
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
 _TAIL = 4096
+_NO_FIT = 5.0
+"""Seconds that the book which leads may be behind before another is followed within a declared gap."""
 
 
 class Feed(Continuity):
@@ -53,6 +55,7 @@ class Feed(Continuity):
         self.doubtful = False
         self.stale_times = 0
         self.mute_times = 0
+        self._shared = False
         self._dialect = dialect
 
     @property
@@ -60,7 +63,8 @@ class Feed(Continuity):
         """The book as it was delivered last; None where it is void, or not kept."""
         if self.traits.sequenced or self.leader is None or self.leader.chain is None:
             return super().levels
-        return self.leader.chain.levels if self.state == "live" and self.gap is None else None
+        whole = self.state == "live" and self.gap is None and not self.leader.joining
+        return self.leader.chain.levels if whole else None
 
     def view(self, now: int) -> BookView:
         """
@@ -82,6 +86,7 @@ class Feed(Continuity):
         """Return the part of one more connection."""
         source = Source(self)
         self.sources.append(source)
+        self._shared = self._shared or len(self.sources) > 1
         return source
 
     def decoder(self) -> Decoder:
@@ -106,6 +111,7 @@ class Feed(Continuity):
         """Follow `source` from now on; deliver what it brought beyond the one that led. `reason`: of that change."""
         if self.leader is not None:
             self.leader.tail.clear()
+            self.leader.passed = mark(self.last) if isinstance(self.last, Book) else None
         self.leader = source
         self.trim(source)
         source.joining = self.last is not None and (source.chain is None or self.state == "live")
@@ -134,6 +140,8 @@ class Feed(Continuity):
         self.trim(source)
         tail, pace = source.tail, self.traits.pace
         patience = 1.0 if pace is None else pace.patience
+        if tail and self.traits.incremental and not self._fits(source):
+            patience = max(patience, _NO_FIT)
         if tail and (recv - tail[0].recv > patience * 1e9 or len(tail) > _TAIL):
             return self.lead(source, recv, "stale")
         return []
@@ -178,6 +186,7 @@ class Feed(Continuity):
                 source.tail.append(message)
                 return self.impatient(source, message.recv)
             self.leader = source
+            source.joining = self._shared and self.last is not None and source.chain is None
         if self.state == "refused":
             return []
         if source.joining:
@@ -222,6 +231,13 @@ class Feed(Continuity):
         last = self.last
         return isinstance(last, Book) and source.passed is not None and source.passed == mark(last)
 
+    def _fits(self, source: Source) -> bool:
+        """Whether what waits in the tail of `source` follows on what was delivered."""
+        book, last = source.tail[0].records[0], self.last
+        if not isinstance(book, Book) or not isinstance(last, Book) or not self.traits.sequenced:
+            return self._level(source)
+        return book.prev is not None and last.seq is not None and -1 < book.prev <= last.seq
+
     def _behind(self, source: Source) -> bool:
         last = self.last
         return source.passed is not None and last is not None and (source.passed[0] or 0) < (last.ts or 0)
@@ -235,7 +251,7 @@ class Feed(Continuity):
         if self._covered(message):
             source.passed = passed(message)
             source.joining = not (source.chain is not None and self._level(source))
-            return []
+            return self._repeated(message) or self._text(message)
         source.joining = False
         first, last = message.records[0], self.last
         doubtful, self.doubtful = self.doubtful, False
@@ -262,6 +278,7 @@ class Feed(Continuity):
         if latest is None or levels is None:
             source.broken = (reason, None)
             return []
+        self._seen.forget_recent()
         bids, asks = levels.top()
         whole = replace(latest, action="snapshot", bids=bids, asks=asks)
         opened = self._interrupted(reason, recv)

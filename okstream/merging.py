@@ -17,6 +17,9 @@ from .records import Book, Candle, DataRecord, Fill, Order, Trade
 
 _IDS = 1024
 _RECENT = 4
+_ANEW = 100_000
+"""So far ids do not go back, unless they are numbered anew."""
+
 _SKEW_MS = 1000
 """How far two servers of the exchange may be apart."""
 
@@ -99,7 +102,7 @@ def _before(record: DataRecord, last: DataRecord | None) -> bool:
     """Whether trades are numbered, and `record` is the earlier of the two."""
     if not isinstance(record, Trade) or not isinstance(last, Trade):
         return False
-    return record.id.isdecimal() and last.id.isdecimal() and int(record.id) <= int(last.id)
+    return record.id.isdecimal() and last.id.isdecimal() and 0 <= int(last.id) - int(record.id) < _ANEW
 
 
 def _later(record: DataRecord, last: DataRecord | None) -> bool:

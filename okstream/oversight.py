@@ -131,5 +131,5 @@ class Oversight:
         if all(wall - source.heard >= wait * _NS for source in flowing):
             feed.mute_times += 1
             self.leaving = f"nothing came for {wait:.0f} s"
-            for source in flowing:
+            for source in self._sources.values():
                 source.feed.doubtful = True

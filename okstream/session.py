@@ -24,7 +24,6 @@ from .venues import Limits
 
 _UNREADABLE_IN_A_ROW = 20
 _TOKEN = 1024
-_QUIET_NS = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +183,7 @@ class Session:
     @property
     def flowing(self) -> bool:
         """Whether each subscription flows, or was acknowledged long enough ago and had nothing to show."""
-        late = self._wall - _QUIET_NS
-        return self.ready and all(source.flows(late) for source in self._sources.values())
+        return self.ready and all(source.settled(self._wall) for source in self._sources.values())
 
     def receive(self, data: bytes, binary: bool, now: float, recv: int) -> list[Delivery]:
         """

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 OVERDUE = 3
 _SHAKEN_NS = 5_000_000_000
+_QUIET_NS = 10_000_000_000
+_SETTLED_NS = 2_000_000_000
+"""How long after an acknowledgement what happened before it may still be on its way over another connection."""
 
 
 @dataclass(slots=True)
@@ -75,11 +78,13 @@ class Source:
     def acknowledged(self) -> bool:
         return self._acknowledged is not None
 
-    def flows(self, late: int) -> bool:
-        """Whether it flows; or has nothing to show though it was acknowledged before `late` (ns)."""
-        if self.flowing or self.feed.state == "refused":
+    def settled(self, now: int) -> bool:
+        """Whether it can stand in for another connection; or has nothing to show, though there was time for it."""
+        if self.feed.state == "refused" or self.covers(now):
             return True
-        return self._acknowledged is not None and self._acknowledged <= late
+        if not self.feed.parsed:
+            return self.flowing
+        return self._acknowledged is not None and self._acknowledged <= now - _QUIET_NS
 
     @property
     def proves(self) -> bool:
@@ -92,6 +97,8 @@ class Source:
         """Whether nothing is lost that this source did not bring, or will bring."""
         if not self.feed.parsed or recv < self._shaken + _SHAKEN_NS:
             return False
+        if self._acknowledged is not None and not self.feed.traits.first_push:
+            return self.flowing and recv >= self._acknowledged + _SETTLED_NS
         if self.flowing or self.chain is not None or self._acknowledged is None:
             return self.flowing
         # It has shown nothing since it was acknowledged; but nothing has been delivered since, either.
