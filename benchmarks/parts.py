@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from okstream import venues
+from okstream.budget import Budget
 from okstream.channels import parse
 from okstream.dialects import Push, load
 from okstream.fanout import lines
 from okstream.feed import Delivery, Feed
 from okstream.inflate import CAP, inflate
-from okstream.ledger import Budget
 from okstream.records import DataRecord, encode
 from okstream.session import Session, Terms
 from okstream.statements import Statements

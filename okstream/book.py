@@ -5,18 +5,21 @@ It knows rows, not messages: whether an update may be applied at all is decided 
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from decimal import Context, Decimal, InvalidOperation
 from math import inf, isfinite
 from zlib import crc32
 
 from .errors import ConfigError
-from .records import Row
+from .records import Book, DataRecord, Row
 
 _CHECKED = 25
 _PATIENCE = 1000
 _PRECISION = Context(prec=800)
 """Enough digits for the mid of any two prices that floats can sort."""
 
+
+_WAITING = 64
 
 BOOK_BYTES = 384 * 1024
 """What a book of 400 levels a side takes, measured roughly."""
@@ -219,6 +222,47 @@ def _same(known: str, price: str) -> None:
         same = False
     if not same:
         raise ValueError(f"{price!r} is no price, or none that a float can tell from {known!r}")
+
+
+class Kept:
+    """
+    A book as it was delivered, kept for whoever may want it: its messages first, their levels when that is asked for.
+
+    What changes often is thus looked at once for many messages.
+    """
+
+    def __init__(self) -> None:
+        self._levels: Levels | None = None
+        self._waiting: list[Book] = []
+
+    def take(self, records: Sequence[DataRecord]) -> None:
+        """Take what was delivered next."""
+        for book in records:
+            if isinstance(book, Book):
+                if book.action == "snapshot":
+                    self._levels = None
+                    self._waiting.clear()
+                self._waiting.append(book)
+        if len(self._waiting) >= _WAITING:
+            self.levels()
+
+    def levels(self) -> Levels | None:
+        """Return the levels; None where there was no snapshot, or something in them is no number."""
+        if not self._waiting:
+            return self._levels
+        waiting, self._waiting = self._waiting, []
+        try:
+            if waiting[0].action == "snapshot":
+                self._levels = Levels()
+                self._levels.replace(waiting[0].bids, waiting[0].asks)
+                del waiting[0]
+            if self._levels is not None:
+                bids = {row[0]: row for book in waiting for row in book.bids}
+                asks = {row[0]: row for book in waiting for row in book.asks}
+                self._levels.apply(list(bids.values()), list(asks.values()))
+        except ValueError:
+            self._levels = None
+        return self._levels
 
 
 class BookView:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .book import Levels
+from .book import Kept, Levels
 from .channels import Subscription
 from .dialects import Traits
 from .identities import identity
@@ -68,7 +68,7 @@ class Continuity:
         self._statements = statements
         self._seen = Seen()
         self._keeps = keeps
-        self._levels: Levels | None = None
+        self._kept = Kept()
 
     @property
     def duplicates(self) -> int:
@@ -85,7 +85,7 @@ class Continuity:
     def levels(self) -> Levels | None:
         """The book as it was delivered last; None where it is void, or not kept."""
         whole = self.state == "live" and self.gap is None and self.traits.incremental
-        return self._levels if whole else None
+        return self._kept.levels() if whole and self._keeps else None
 
     def snapshot(self, recv: int, depth: int | None = None) -> Book | None:
         """Return the book as it was delivered last, as one record; None where it is void, or not kept."""
@@ -137,21 +137,10 @@ class Continuity:
         return [Delivery(self, (), (), message.text, message.weight)] if message.text is not None else []
 
     def _keep(self, records: Records) -> None:
-        """Bring the levels up to what is delivered."""
+        """Remember what is delivered of a book."""
         self.books += 1
-        if not self._keeps:
-            return
-        for book in records:
-            if not isinstance(book, Book):
-                return
-            try:
-                if book.action == "snapshot":
-                    self._levels = Levels()
-                    self._levels.replace(book.bids, book.asks)
-                elif self._levels is not None:
-                    self._levels.apply(book.bids, book.asks)
-            except ValueError:
-                self._levels = None
+        if self._keeps:
+            self._kept.take(records)
 
     def _interrupted(
         self, reason: str, recv: int, state: str | None = None, detail: dict[str, Any] | None = None

@@ -11,51 +11,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, filterfalse, takewhile
 
+from .budget import Budget
 from .dialects import Op, Refusal
 
 _OPS: tuple[Op, ...] = ("subscribe", "unsubscribe")
-_HOUR = 3601.0
-"""Seconds, and one more: the exchange counts requests when they arrive."""
-_RESERVE = 0.15
 _BACKOFF = 30.0
 _BACKOFF_CAP = 600.0
 _HEAL_BACKOFF = 1.0
 _HEAL_BACKOFF_CAP = 60.0
+_GATHER = 0.5
 _DOUBLINGS = 10
 _RETIRED = 256
 _ENVELOPE = 64
 """Bytes of a request around its arguments."""
-
-
-class Budget:
-    """
-    Requests an hour, over a sliding window; a share of them is spent on healing only.
-
-    Args:
-        limit: requests an hour, None where no limit is known.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._spent: deque[float] = deque()
-
-    def take(self, now: float, healing: bool = False) -> bool:
-        """Spend one request, if there is one to spend."""
-        if self.ready(now, healing) > now:
-            return False
-        if self._limit is not None:
-            self._spent.append(now)
-        return True
-
-    def ready(self, now: float, healing: bool = False) -> float:
-        """Return the time from which one more request may be spent."""
-        if self._limit is None:
-            return now
-        while self._spent and self._spent[0] <= now - _HOUR:
-            self._spent.popleft()
-        limit = self._limit if healing else max(1, int(self._limit * (1 - _RESERVE)))
-        excess = len(self._spent) - limit
-        return now if excess < 0 else self._spent[excess] + _HOUR
 
 
 @dataclass(slots=True)
@@ -118,6 +86,7 @@ class Ledger:
         self._alone = False
         self._numbers = 0
         self._groups = 0
+        self._healed = -_GATHER
         self._held_until = 0.0
         self._holds = 0
 
@@ -147,16 +116,18 @@ class Ledger:
         """
         Unsubscribe from `key`, and subscribe again once that is acknowledged.
 
-        Returns whether that is begun: not where it is under way. Where the last time was too short ago it waits.
+        Returns whether that is begun: not where it is under way. Where the last time was too short ago it waits; a
+        moment also for others, so that what breaks together shares its requests.
         """
         wish = self._wishes.get(key)
         self._to_heal.pop(key, None)
         # Without an acknowledgement it may be served all the same.
         if wish is None or self.leaving(key) or not (wish.live or wish.attempts or ("subscribe", key) in self._asked):
             return False
-        if now < wish.heal_from:
+        if now < wish.heal_from or self._healed < now < self._healed + _GATHER:
             self._to_heal[key] = None
             return False
+        self._healed = now
         if now >= wish.heal_from + _HEAL_BACKOFF_CAP:
             wish.heals = 0
         wish.heal_from = now + min(_HEAL_BACKOFF * 2**wish.heals, _HEAL_BACKOFF_CAP)
@@ -178,8 +149,9 @@ class Ledger:
     def requests(self, now: float) -> Iterator[tuple[Op, list[str], str]]:
         """Yield what is to be asked now, as (op, keys, request id), and count it as asked."""
         self._ask_again(now)
-        for key in [key for key in self._to_heal if now >= self._wishes[key].heal_from]:
-            self.heal(key, now)
+        if not self._healed < now < self._healed + _GATHER:
+            for key in [key for key in self._to_heal if now >= self._wishes[key].heal_from]:
+                self.heal(key, now)
         if now < self._held_until:
             return
         for op in ("unsubscribe", "subscribe"):
@@ -193,7 +165,7 @@ class Ledger:
     def deadline(self, now: float) -> float | None:
         """Return when `requests` should be looked at next."""
         times = [request.due for request in self._requests.values()]
-        times += [self._wishes[key].heal_from for key in self._to_heal]
+        times += [max(self._wishes[key].heal_from, self._healed + _GATHER) for key in self._to_heal]
         pending = [*self._to_unsubscribe, *self._to_subscribe]
         if pending and not (self._alone and self._requests):
             times.append(max(self._held_until, self._budget.ready(now, any(map(self._healing, pending)))))

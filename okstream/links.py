@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from . import venues
+from .budget import Budget
 from .channels import Subscription, unknown
 from .conversation import Address, Outlet
 from .dialects import Refusal, Traits, load
@@ -23,7 +24,6 @@ from .dialects.signing import Credentials
 from .dialling import Spacing
 from .errors import ConfigError
 from .feed import Delivery, Feed
-from .ledger import Budget
 from .link import Habits, Link
 from .planner import Planner
 from .probing import shows_newer

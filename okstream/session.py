@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .budget import Budget
 from .dialects import Ack, Dialect, Dropped, LoginReply, Message, Notice, Other, Pong, Push, Refusal
 from .dialects.signing import Credentials
 from .errors import DecodeError, InflateError, LinkError, LoginRefusedError
 from .feed import RECORD_WEIGHT, Delivery, Feed
 from .inflate import CAP, inflate
-from .ledger import Budget, Ledger
+from .ledger import Ledger
 from .oversight import Oversight
 from .secrecy import Secrecy
 from .source import Source

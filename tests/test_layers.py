@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
     {"errors", "exits", "records", "channels", "version"},
-    {"dialects", "identities", "venues", "book", "ledger", "freshness", "inflate", "patterns"},
+    {"dialects", "identities", "venues", "book", "budget", "ledger", "freshness", "inflate", "patterns"},
     {"planner", "chain", "statements", "merging", "source", "continuity", "feed", "oversight", "secrecy", "session"},
     {
         "dialling",

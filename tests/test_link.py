@@ -25,10 +25,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Close, Frame, Opcode
 
 from okstream import Credentials, testing, venues
+from okstream.budget import Budget
 from okstream.dialling import Dial, Spacing
 from okstream.errors import ConfigError, LoginRefusedError, RefusedError
 from okstream.inflate import CAP
-from okstream.ledger import Budget
 from okstream.links import SharedBudget
 from okstream.records import Status, encode
 from okstream.rest import date_ms, retry_after, shown

@@ -7,11 +7,11 @@ from zlib import crc32
 
 import orjson
 
+from okstream.budget import Budget
 from okstream.channels import Subscription, parse
 from okstream.dialects import Dialect, Op, Refusal, load
 from okstream.dialects.signing import Credentials
 from okstream.feed import Delivery, Feed
-from okstream.ledger import Budget
 from okstream.records import AnyRecord, Gap, Status, encode
 from okstream.session import Session, Terms
 from okstream.source import Source

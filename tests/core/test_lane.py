@@ -10,8 +10,9 @@ from exchange import source as one_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from okstream.fanout import Fanout, Lane, lines
+from okstream.fanout import Fanout, lines
 from okstream.feed import Delivery, Feed
+from okstream.lane import Lane
 from okstream.records import Gap, Status
 from okstream.source import Source
 

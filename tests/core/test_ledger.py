@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from okstream.budget import Budget
 from okstream.dialects import Refusal
-from okstream.ledger import Budget, Ledger
+from okstream.ledger import Ledger
 
 HOUR = 3600.0
 SIZE = 50

@@ -29,9 +29,9 @@ from exchange import (
     words,
 )
 
+from okstream.budget import Budget
 from okstream.dialects.signing import Credentials
 from okstream.errors import LinkError, LoginRefusedError
-from okstream.ledger import Budget
 from okstream.records import encode
 from okstream.venues import V1_LIMITS, V3_LIMITS, V5_LIMITS
 
