@@ -176,8 +176,9 @@ class World:
         if wire is self.wires[0] and self.faithful:
             self.arrive(wire, len(wire.queue))
 
-    def change(self, side: int, level: int, size: int) -> None:
+    def change(self, side: int, level: int, size: int, cut: tuple[bool, bool] = (False, False)) -> None:
         self.exchange.change(side, level, size)
+        self.cut(*cut)
 
     def reset(self) -> None:
         """Everything before it is pushed before it."""
@@ -348,29 +349,29 @@ class World:
 
 
 EITHER = st.integers(0, 1)
+CUT = st.sampled_from([(True, True), (True, False), (False, True), (False, False)])
+CHANGE = st.tuples(st.just("change"), EITHER, st.integers(0, 3), st.integers(0, 3), CUT)
+HAPPENS = st.sampled_from([("trade",), ("order",), ("trade",), ("cut", True, True), ("reset",)])
+ARRIVE = st.tuples(st.just("arrive"), EITHER, st.integers(1, 6))
+PASSES = st.tuples(st.just("passes"), st.sampled_from([0.1, 0.6, 1.1, 3.1]))
+LOSE = st.tuples(st.just("fault"), st.just("lose"), EITHER, st.just(0))
+FAULT = st.tuples(st.just("fault"), st.sampled_from(["garble", "drop", "double"]), EITHER, st.integers(0, 9))
 STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("change"), EITHER, st.integers(0, 3), st.integers(0, 3)),
-        st.tuples(st.just("cut"), st.booleans(), st.booleans()),
-        st.tuples(st.just("cut"), st.just(True), st.just(True)),
-        st.sampled_from([("trade",), ("order",), ("trade",), ("order",), ("reset",)]),
-        st.tuples(st.just("arrive"), EITHER, st.integers(1, 8)),
-        st.tuples(st.just("arrive"), EITHER, st.integers(1, 8)),
-        st.tuples(st.just("passes"), st.sampled_from([0.1, 0.6, 1.1])),
-        st.tuples(st.just("fault"), st.sampled_from(["lose", "garble", "drop", "double"]), EITHER, st.integers(0, 9)),
-    ),
-    min_size=5,
+    st.one_of(CHANGE, CHANGE, CHANGE, HAPPENS, HAPPENS, ARRIVE, ARRIVE, ARRIVE, PASSES, LOSE, FAULT),
+    min_size=25,
     max_size=60,
 )
+TOGETHER = [("arrive", 0, 9), ("arrive", 1, 9), ("passes", 3.1), ("passes", 3.1)]
+"""Both connections bring everything, and have for a while."""
 
 
-def lived(world: World, steps: list[Any], *, resets: bool = True) -> World:
-    for name, *values in steps:
+def lived(world: World, steps: list[Any], together: bool) -> World:
+    for name, *values in [*TOGETHER, *steps] if together else steps:
         if name == "arrive":
             world.arrive(world.wires[values[0]], values[1])
         elif name in ("trade", "order") and world.dialect is V3:
             continue
-        elif name != "reset" or (resets and world.dialect is V5):
+        elif name != "reset" or world.dialect is V5:
             getattr(world, name)(*values)
     world.settle()
     world.whole()
@@ -378,15 +379,15 @@ def lived(world: World, steps: list[Any], *, resets: bool = True) -> World:
 
 
 @settings(max_examples=300)
-@given(steps=STEPS)
-def test_numbered_books_trades_and_orders_of_two_connections_with_faults(steps: list[Any]) -> None:
-    lived(World(V5), steps)
+@given(steps=STEPS, together=st.booleans())
+def test_numbered_books_trades_and_orders_of_two_connections_with_faults(steps: list[Any], together: bool) -> None:
+    lived(World(V5), steps, together)
 
 
 @settings(max_examples=300)
-@given(steps=STEPS)
-def test_nothing_is_a_gap_while_one_connection_brings_everything(steps: list[Any]) -> None:
-    lived(World(V5, faithful=True), steps)
+@given(steps=STEPS, together=st.booleans())
+def test_nothing_is_a_gap_while_one_connection_brings_everything(steps: list[Any], together: bool) -> None:
+    lived(World(V5, faithful=True), steps, together)
 
 
 RETURN = [("arrive", 1, 2), ("change", 0, 0, 0), ("cut", True, True), ("arrive", 0, 3), ("passes", 1.1)]
@@ -394,7 +395,7 @@ RETURN = [("arrive", 1, 2), ("change", 0, 0, 0), ("cut", True, True), ("arrive",
 
 
 @settings(max_examples=300)
-@example(steps=[*RETURN, ("fault", "lose", 0, 0)])
-@given(steps=STEPS)
-def test_books_with_checksums_of_two_connections_with_faults(steps: list[Any]) -> None:
-    lived(World(V3), steps)
+@example(steps=[*RETURN, ("fault", "lose", 0, 0)], together=False)
+@given(steps=STEPS, together=st.booleans())
+def test_books_with_checksums_of_two_connections_with_faults(steps: list[Any], together: bool) -> None:
+    lived(World(V3), steps, together)
