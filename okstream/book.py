@@ -4,11 +4,14 @@ One instrument's order book: its levels, their checksum, and a view to read them
 It knows rows, not messages: whether an update may be applied at all is decided elsewhere.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from decimal import Context, Decimal, InvalidOperation
 from math import inf, isfinite
 from zlib import crc32
+
+import orjson
 
 from .errors import ConfigError
 from .records import Book, DataRecord, Row
@@ -19,8 +22,8 @@ _PRECISION = Context(prec=800)
 """Enough digits for the mid of any two prices that floats can sort."""
 
 
-_WAITING = 64
-
+_UNREAD = 1000
+_SWEPT = 255
 BOOK_BYTES = 384 * 1024
 """What a book of 400 levels a side takes, measured roughly."""
 
@@ -226,43 +229,80 @@ def _same(known: str, price: str) -> None:
 
 class Kept:
     """
-    A book as it was delivered, kept for whoever may want it: its messages first, their levels when that is asked for.
+    A book as it was delivered, kept for whoever may want it.
 
-    What changes often is thus looked at once for many messages.
+    While nobody looks it is a text for each price and no more, a fifth of what levels take; from the first look on it
+    is levels, until nobody has looked for a while.
     """
 
+    __slots__ = ("_asks", "_bids", "_levels", "_unread", "_whole")
+
     def __init__(self) -> None:
+        self._whole = False
+        self._bids: dict[bytes, bytes] = {}
+        self._asks: dict[bytes, bytes] = {}
         self._levels: Levels | None = None
-        self._waiting: list[Book] = []
+        self._unread = 0
 
     def take(self, records: Sequence[DataRecord]) -> None:
         """Take what was delivered next."""
         for book in records:
-            if isinstance(book, Book):
-                if book.action == "snapshot":
-                    self._levels = None
-                    self._waiting.clear()
-                self._waiting.append(book)
-        if len(self._waiting) >= _WAITING:
-            self.levels()
+            if not isinstance(book, Book):
+                return
+            self._unread += 1
+            if book.action == "snapshot":
+                self._whole, self._levels = True, None
+                self._bids, self._asks = {}, {}
+            if self._levels is not None:
+                self._apply(self._levels, book)
+            elif self._whole:
+                bids, asks = book.sides or (orjson.dumps(book.bids), orjson.dumps(book.asks))
+                self._bids.update(_ROWS(bids))
+                self._asks.update(_ROWS(asks))
+                if self._unread & _SWEPT == 0:
+                    self._bids, self._asks = _swept(self._bids), _swept(self._asks)
 
     def levels(self) -> Levels | None:
         """Return the levels; None where there was no snapshot, or something in them is no number."""
-        if not self._waiting:
-            return self._levels
-        waiting, self._waiting = self._waiting, []
-        try:
-            if waiting[0].action == "snapshot":
-                self._levels = Levels()
-                self._levels.replace(waiting[0].bids, waiting[0].asks)
-                del waiting[0]
-            if self._levels is not None:
-                bids = {row[0]: row for book in waiting for row in book.bids}
-                asks = {row[0]: row for book in waiting for row in book.asks}
-                self._levels.apply(list(bids.values()), list(asks.values()))
-        except ValueError:
-            self._levels = None
+        self._unread = 0
+        if self._levels is None and self._whole:
+            levels = Levels()
+            try:
+                levels.replace(_rows(self._bids), _rows(self._asks))
+                self._levels = levels
+            except ValueError:
+                self._whole = False
+            self._bids, self._asks = {}, {}
         return self._levels
+
+    def _apply(self, levels: Levels, book: Book) -> None:
+        if self._unread >= _UNREAD:
+            bids, asks = levels.top()
+            self._bids, self._asks = dict(_ROWS(orjson.dumps(bids))), dict(_ROWS(orjson.dumps(asks)))
+            self._levels = None
+            self.take([book])
+            return
+        try:
+            levels.apply(book.bids, book.asks)
+        except ValueError:
+            self._whole, self._levels = False, None
+
+
+# A price and what follows it: one text of all, which is what costs least to make and to let go of again.
+_ROWS = re.compile(rb'\["([^"]*+)"([^\]]*+)').findall
+_GONE = b',"0"'
+
+
+def _swept(side: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return `side` without the levels that are gone."""
+    return {price: rest for price, rest in side.items() if rest[:4] != _GONE}
+
+
+def _rows(side: dict[bytes, bytes]) -> list[Row]:
+    rows: list[Row] = orjson.loads(
+        b"[" + b",".join(b'["' + price + b'"' + rest + b"]" for price, rest in side.items()) + b"]"
+    )
+    return rows
 
 
 class BookView:

@@ -112,6 +112,26 @@ class Continuity:
         """Count what came twice."""
         self._seen.repeated += times
 
+    def follow(self, records: Records, text: bytes | None, weight: int, epoch: int) -> list[Delivery] | None:
+        """The short way of one record that follows on the last; None where there is more to it."""
+        if self.state != "live" or self.gap is not None:
+            return None
+        (record,) = records
+        traits = self.traits
+        if traits.sequenced:
+            # A change of a numbered book is known not to come twice; a keep-alive or a snapshot is not.
+            if type(record) is not Book or record.seq == record.prev or record.action == "snapshot":
+                return None
+        elif traits.chained and self._skipped(record):
+            return None
+        elif not self._seen.unseen(records):
+            return [] if text is None else [Delivery(self, (), (), text, weight)]
+        self.epoch = epoch
+        if traits.incremental:
+            self._keep(records)
+        self.last = record
+        return [Delivery(self, (), records, text, weight)]
+
     def _accept(self, message: Message, opened: Sequence[Statement] = ()) -> list[Delivery]:
         decoded, recv = message.records, message.recv
         if self.state != "live" and self.traits.incremental:

@@ -19,7 +19,9 @@ _BACKOFF = 30.0
 _BACKOFF_CAP = 600.0
 _HEAL_BACKOFF = 1.0
 _HEAL_BACKOFF_CAP = 60.0
-_GATHER = 0.5
+_GATHER = 2.0
+"""Seconds that heals wait for others after one: what breaks together shares its requests."""
+
 _DOUBLINGS = 10
 _RETIRED = 256
 _ENVELOPE = 64

@@ -153,7 +153,12 @@ class Source:
             for record in records:
                 record.origin = "cached"
         self.flowing = self.broken is None
-        return self.feed.take(self, Message(records, recv, text, weight, first, epoch))
+        feed = self.feed
+        if feed.leader is self and len(records) == 1 and len(feed.sources) == 1 and not self.joining:
+            deliveries = feed.follow(records, text, weight, epoch)
+            if deliveries is not None:
+                return deliveries
+        return feed.take(self, Message(records, recv, text, weight, first, epoch))
 
     def push_raw(self, recv: int, text: bytes, weight: int) -> "list[Delivery]":
         """Take one message that nobody wants parsed."""
