@@ -250,6 +250,17 @@ class TestReplies:
         assert said[0].detail == {"code": "60018", "message": "Wrong URL"}
         assert said[0].inst == "NONSENSE"
 
+    @pytest.mark.parametrize("code", ["64003", "60011"])
+    @pytest.mark.parametrize("channel", ["book-l2-tbt", "book50-l2-tbt"])
+    def test_a_book_that_this_account_may_not_have_names_the_one_for_all(self, channel: str, code: str):
+        call = Call([f"{channel}:BTC-USDT"])
+        call.sent()
+        (said,) = call.records(error(code, "Please log in, or your fee tier is too low", "1"))
+        assert said.detail["message"].endswith("; book:BTC-USDT is open to all")
+        (refusal,) = call.outcomes().values()
+        assert refusal is not None
+        assert "book:BTC-USDT" in refusal.message
+
     def test_the_exchange_is_too_busy_and_nothing_is_refused(self):
         call = Call([TICKER])
         call.sent()
@@ -375,6 +386,47 @@ class TestRequests:
         again = Call(feeds=call.feeds)
         (request,) = again.sent()
         assert request["args"] == [arg(TRADES)]
+
+
+class TestTwoSessions:
+    """Two connections that carry the same feeds."""
+
+    def both(self, *subs: str) -> tuple[Call, Call]:
+        one = on_air(*subs)
+        other = Call(feeds=one.feeds)
+        other.accept()
+        return one, other
+
+    @pytest.mark.parametrize("refused", [0, 1])
+    def test_what_one_is_refused_while_the_other_carries_it_goes_on(self, refused: int):
+        calls = self.both(TICKER)
+        calls[1].hears(ticker(1))
+        (key,) = calls[0].feeds
+        denied, carries = calls[refused], calls[1 - refused]
+        denied.session.settled.clear()
+        assert denied.records(ack("unsubscribe", TICKER)) == []
+        assert denied.session.settled == []
+        (remark,) = denied.session.remarks
+        assert TICKER in remark
+        assert carries.feeds[key].state == "live"
+        assert words(carries.records(ticker(2)) or carries.tick(60.0)) == ["ticker"]
+        assert words(carries.records(ack("unsubscribe", TICKER))) == ["open refused", "refused"]
+
+    def test_one_is_closed_and_nothing_is_said(self):
+        one, other = self.both(TRADES, TICKER, BOOK)
+        assert other.hears(trades(7), ticker(1), book("snapshot", -1, 5)) == []
+        assert one.session.closed(one.wall) == []
+        assert words(other.records(trades(8), ticker(2), book("update", 5, 6))) == ["trade", "ticker", "book update"]
+
+    def test_a_book_that_breaks_on_one_is_healed_there_unseen(self):
+        one, other = self.both(BOOK)
+        other.hears(book("snapshot", -1, 5))
+        assert one.hears(BREAK) == []
+        assert words(other.records(book("update", 5, 9))) == ["book update"]
+        one.accept()
+        assert one.records(book("snapshot", -1, 9)) == []
+        assert other.session.closed(other.wall) == []
+        assert words(one.records(book("update", 9, 10))) == ["book update"]
 
 
 class TestUnasked:
@@ -503,7 +555,7 @@ class TestUnreadable:
             assert call.feeds["books:BTC-USDT"].state == "void"
             if number == 40:
                 assert call.answers() == []
-                call.now = 1.0
+                call.now = 3.0
             call.accept()
             assert words(call.records(book("snapshot", -1, number)))[-1] == "book snapshot"
 
