@@ -347,7 +347,6 @@ class TestBooksOfNeither:
         assert [row[0] for row in whole.bids] == ["9", "8", "7"]
         assert words(pair.gets(pair.b, self.FOURTH)) == ["book update"]
 
-    @pytest.mark.xfail(strict=True, reason="what the other brings of such a book is never taken for delivered")
     def test_the_other_is_nothing_to_change_to_while_the_first_brings_the_same(self):
         pair = Pair(BOOK, V1)
         for message in (self.FIRST, self.SECOND, self.THIRD, self.FOURTH):
