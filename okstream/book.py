@@ -262,6 +262,16 @@ class Kept:
                 if self._unread & _SWEPT == 0:
                     self._bids, self._asks = _swept(self._bids), _swept(self._asks)
 
+    def copy(self) -> "Kept":
+        """Return the same book, to go another way."""
+        other = Kept()
+        other._whole = self._whole
+        if self._levels is not None:
+            self._rest(other, self._levels)
+        else:
+            other._bids, other._asks = self._bids.copy(), self._asks.copy()
+        return other
+
     def levels(self) -> Levels | None:
         """Return the levels; None where there was no snapshot, or something in them is no number."""
         self._unread = 0
@@ -277,8 +287,7 @@ class Kept:
 
     def _apply(self, levels: Levels, book: Book) -> None:
         if self._unread >= _UNREAD:
-            bids, asks = levels.top()
-            self._bids, self._asks = dict(_ROWS(orjson.dumps(bids))), dict(_ROWS(orjson.dumps(asks)))
+            self._rest(self, levels)
             self._levels = None
             self.take([book])
             return
@@ -286,6 +295,24 @@ class Kept:
             levels.apply(book.bids, book.asks)
         except ValueError:
             self._whole, self._levels = False, None
+
+    @staticmethod
+    def _rest(kept: "Kept", levels: Levels) -> None:
+        """Keep `levels` as text."""
+        bids, asks = levels.top()
+        kept._bids, kept._asks = dict(_ROWS(orjson.dumps(bids))), dict(_ROWS(orjson.dumps(asks)))
+
+
+def difference(before: Levels, after: Levels) -> tuple[list[Row], list[Row]]:
+    """Return the bids and asks of an update that changes `before` into `after`."""
+    (bids, asks), (new_bids, new_asks) = before.top(), after.top()
+    return _changes(bids, new_bids), _changes(asks, new_asks)
+
+
+def _changes(before: list[Row], after: list[Row]) -> list[Row]:
+    known, wanted = {row[0]: row for row in before}, {row[0] for row in after}
+    gone = [[row[0], *["0"] * (len(row) - 1)] for row in before if row[0] not in wanted]
+    return gone + [row for row in after if known.get(row[0]) != row]
 
 
 # A price and what follows it: one text of all, which is what costs least to make and to let go of again.

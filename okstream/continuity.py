@@ -51,7 +51,7 @@ class Continuity:
     What has been delivered of `sub`, and what is missing.
 
     `state` is one of the status words; `since` the time it began (ns). `expected`: the exchange serves it, so that
-    something may be lost. `books` counts the messages of a book that were delivered.
+    something may be lost. `books` counts the messages of a book that were delivered; it is kept if it `keeps`.
     """
 
     def __init__(self, sub: Subscription, venue: str, traits: Traits, statements: Statements, keeps: bool) -> None:
@@ -67,7 +67,7 @@ class Continuity:
         self.books = 0
         self._statements = statements
         self._seen = Seen()
-        self._keeps = keeps
+        self.keeps = keeps
         self._kept = Kept()
 
     @property
@@ -85,7 +85,7 @@ class Continuity:
     def levels(self) -> Levels | None:
         """The book as it was delivered last; None where it is void, or not kept."""
         whole = self.state == "live" and self.gap is None and self.traits.incremental
-        return self._kept.levels() if whole and self._keeps else None
+        return self._kept.levels() if whole and self.keeps else None
 
     def snapshot(self, recv: int, depth: int | None = None) -> Book | None:
         """Return the book as it was delivered last, as one record; None where it is void, or not kept."""
@@ -159,7 +159,7 @@ class Continuity:
     def _keep(self, records: Records) -> None:
         """Remember what is delivered of a book."""
         self.books += 1
-        if self._keeps:
+        if self.keeps:
             self._kept.take(records)
 
     def _interrupted(

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from .book import BookView, Levels
+from .book import BookView, Levels, difference
 from .channels import Subscription
 from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .dialects import Decoder, Dialect
@@ -110,8 +110,7 @@ class Feed(Continuity):
     def lead(self, source: Source, recv: int, reason: str) -> list[Delivery]:
         """Follow `source` from now on; deliver what it brought beyond the one that led. `reason`: of that change."""
         if self.leader is not None:
-            self.leader.tail.clear()
-            self.leader.passed = mark(self.last) if isinstance(self.last, Book) else None
+            self._step_back(self.leader)
         self.leader = source
         self.trim(source)
         source.joining = self.last is not None and (source.chain is None or self.state == "live")
@@ -119,6 +118,8 @@ class Feed(Continuity):
         unnumbered = source.joining and source.chain is not None and not self.traits.sequenced
         if unnumbered and not self._level(source) and (waiting or not self._behind(source)):
             return self._rejoined(source, reason, recv)
+        if source.joining and waiting and self.keeps and self._overlaps(waiting[0]):
+            return self._differing(source, list(waiting))
         deliveries: list[Delivery] = []
         for message in waiting:
             if source.broken is None:
@@ -126,6 +127,13 @@ class Feed(Continuity):
         if source.broken is not None:
             deliveries += source.lose(source.broken[0], recv, "void", source.broken[1])
         return deliveries
+
+    def _step_back(self, leader: Source) -> None:
+        """What led has brought nothing that was not delivered."""
+        leader.tail.clear()
+        leader.passed = mark(self.last) if isinstance(self.last, Book) else None
+        if self.keeps and leader.flowing:
+            leader.kept = self._kept.copy()
 
     def trim(self, source: Source) -> None:
         """Drop of what `source` brought beside the leader all that is delivered."""
@@ -197,6 +205,7 @@ class Feed(Continuity):
             deliveries = self.lead(other, message.recv, "sequence")
             source.tail.append(message)
             return deliveries
+        source.kept = None
         return self._accept(message)
 
     def take_raw(self, source: Source, recv: int, text: bytes, weight: int) -> list[Delivery]:
@@ -220,8 +229,8 @@ class Feed(Continuity):
         record = message.records[-1] if message.records else None
         if isinstance(record, Book) and isinstance(last, Book) and self.traits.incremental:
             if not self.traits.sequenced:
-                here = mark(record)
-                return here is not None and (here == mark(last) or (record.ts or 0) < (last.ts or 0))
+                earlier = (record.ts or 0) - (last.ts or 0) < (record.checksum is None)
+                return earlier or mark(record) == mark(last)
             if record.seq is not None and last.seq is not None:
                 return (message.epoch, record.seq) <= (self.epoch, last.seq) and not renumbered(record, last)
         return self._seen.covers(message.records, last)
@@ -229,7 +238,7 @@ class Feed(Continuity):
     def _level(self, source: Source) -> bool:
         """Whether an unnumbered book of `source` was seen to be where the delivered one is."""
         last = self.last
-        return isinstance(last, Book) and source.passed is not None and source.passed == mark(last)
+        return isinstance(last, Book) and last.checksum is not None and source.passed == mark(last)
 
     def _fits(self, source: Source) -> bool:
         """Whether what waits in the tail of `source` follows on what was delivered."""
@@ -264,12 +273,42 @@ class Feed(Continuity):
             return self._accept(message, self._interrupted(reason, message.recv))
         if first.prev == last.seq:
             return None
-        numbers = first.prev is not None and first.seq is not None and last.seq is not None
-        if numbers and message.epoch == self.epoch and first.prev < last.seq < first.seq:  # type: ignore[operator]
+        if self._overlaps(message):
+            if self.keeps:
+                return self._differing(source, [message])
             message.records = [replace(first, prev=last.seq), *message.records[1:]]
             return None
         source.broken = (reason, {"expected": last.seq, "prev": first.prev, "seq": first.seq})
         return []
+
+    def _overlaps(self, message: Message) -> bool:
+        """Whether a change of a numbered book begins before what was delivered last, and goes beyond it."""
+        first, last = message.records[0], self.last
+        if not isinstance(first, Book) or not isinstance(last, Book) or message.epoch != self.epoch:
+            return False
+        if first.prev is None or first.seq is None or last.seq is None:
+            return False
+        return 0 <= first.prev < last.seq < first.seq
+
+    def _differing(self, source: Source, messages: list[Message]) -> list[Delivery]:
+        """
+        Deliver in place of `messages`, the last that `source` brought, what changes the delivered book into its own.
+
+        Its changes alone would do, for their rows are absolute, but for the far end of the window of levels: what came
+        into it and left it again between the two places is named by neither.
+        """
+        source.joining = False
+        last, latest, before = self.last, source.latest, self._kept.levels()
+        after = source.kept.levels() if source.kept is not None else None
+        if before is None or after is None or latest is None or not isinstance(last, Book):
+            source.broken = ("sequence", None)
+            return []
+        bids, asks = difference(before, after)
+        change = replace(latest, action="update", bids=bids, asks=asks, prev=last.seq)
+        source.kept = None
+        whole = messages.pop()
+        texts = [delivery for message in messages for delivery in self._text(message)]
+        return texts + self._accept(Message([change], whole.recv, whole.text, whole.weight, epoch=whole.epoch))
 
     def _rejoined(self, source: Source, reason: str, recv: int) -> list[Delivery]:
         """Go on with the whole book of `source`, which cannot be joined to what was delivered."""

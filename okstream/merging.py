@@ -91,6 +91,7 @@ class Seen:
         whole = _whole(order)
         if order.ts is not None:
             return self._ids.add(whole)
+        self._ids.add(whole)
         known = self._orders.pop(order.id, None)
         self._orders[order.id] = whole
         if len(self._orders) > _IDS:
@@ -134,9 +135,12 @@ def _same(some: Records, others: Records) -> bool:
     return len(some) == len(others) and all(content(a) == content(b) for a, b in zip(some, others, strict=True))
 
 
-def mark(book: Book) -> tuple[int | None, int | None] | None:
-    """Return what two connections' unnumbered books have in common at one moment; None where nothing tells it."""
-    return None if book.checksum is None else (book.ts, book.checksum)
+Mark = tuple[int | None, int | None]
+"""Where a book without numbers stands: its time, and its checksum if it has one."""
+
+
+def mark(book: Book) -> Mark:
+    return book.ts, book.checksum
 
 
 @dataclass(slots=True)

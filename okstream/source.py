@@ -8,9 +8,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .book import Kept
 from .chain import BROKEN, REPEATED, RIGHT, Chain
 from .dialects import Decoder
-from .merging import Records, mark, renumbered
+from .merging import Mark, Records, mark, renumbered
 from .records import Book
 
 if TYPE_CHECKING:
@@ -45,17 +46,19 @@ class Source:
 
     `flowing`: its data goes on without a hole. `broken`: its book is void and has to be asked for anew: why (a reason
     of gap, and details), until somebody does. `tail` is what it brought before the source that leads did.
+    `kept` is what a numbered book has come to here, where another connection brings it, too.
     """
 
     def __init__(self, feed: "Feed") -> None:
         self.feed = feed
         self.key = feed.traits.key
         self.chain = Chain(feed.traits) if feed.traits.incremental and feed.parsed else None
+        self.kept: Kept | None = None
         self.flowing = False
         self.joining = False
         self.broken: tuple[str, dict[str, Any] | None] | None = None
         self.tail: deque[Message] = deque()
-        self.passed: tuple[int | None, int | None] | None = None
+        self.passed: Mark | None = None
         self.heard = 0
         self.messages = 0
         self.latest: Book | None = None
@@ -109,6 +112,7 @@ class Source:
         """A subscribe request goes out: what comes next begins anew, unless it flows already and the reply was lost."""
         if self._decode is None or not self.flowing:
             self._decode = self.feed.decoder()
+            self.kept = Kept() if self.feed.keeps and len(self.feed.sources) > 1 else None
             self._first = True
             if self.chain is not None:
                 self.chain.restart()
@@ -149,6 +153,8 @@ class Source:
             if not records:
                 return self.feed.passing(self, text, weight)
             epoch = self.chain.epoch
+            if self.kept is not None:
+                self.kept.take(records)
         elif first and self.feed.traits.cached:
             for record in records:
                 record.origin = "cached"
@@ -224,7 +230,7 @@ class Source:
         return epoch + renumbered(snapshot, last) - renumbered(last, snapshot)
 
 
-def passed(message: Message) -> tuple[int | None, int | None] | None:
+def passed(message: Message) -> Mark | None:
     """Return the mark of the last book in `message`."""
-    last = message.records[-1]
+    last = message.records[-1] if message.records else None
     return mark(last) if isinstance(last, Book) else None
