@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml
@@ -27,6 +27,11 @@ test: check  ## every check and every test
 
 bench: $(READY)  ## speed against a plain script, side by side
 	$(BIN)/python -m benchmarks
+
+SECONDS ?= 600
+SEED ?=
+soak: $(READY)  ## all faults in random order for SECONDS seconds; SEED= repeats one run
+	SEED=$(SEED) PYTHONPATH=tests $(BIN)/python -m soak $(SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

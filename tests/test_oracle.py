@@ -1,17 +1,17 @@
 """The oracle over real sockets and virtual time: each dialect, each transport fault, repeated reconnects."""
 
 import asyncio
-import random
 from collections import Counter
 
 import orjson
 import pytest
-from oracle import Report, compare, compare_raw
+from oracle import Report, compare_raw
+from soak.faults import FAULTS, Kind
+from soak.running import running
 
-from okstream import Credentials, testing, venues
+from okstream import testing, venues
 from okstream.dialects import load
-from okstream.records import AnyRecord
-from okstream.simulator import TEST_ACCOUNT, Settings, Simulator
+from okstream.simulator import Settings, Simulator
 from okstream.stream import Stream
 
 WANTED = {
@@ -31,64 +31,36 @@ WANTED = {
     ],
 }  # fmt: skip
 
-# fault -> (how it is asked for, the reasons of gaps that it may cause, the longest gap in seconds beyond a cadence)
-FAULTS = {
-    "none": ([], set(), 0),
-    "drop": (["drop:times=4,every=8"], {"disconnected"}, 5),
-    "close": (["close:code=4006", "close:code=1000,after=8", "close:code=4005,after=16"], {"disconnected"}, 5),
-    "half-open": (["half-open"], {"disconnected"}, 40),
-    "malformed": (["malformed:times=3"], {"malformed"}, 5),
-    "truncate": (["truncate:times=3"], {"malformed"}, 5),
-    "pad": (["pad:times=3"], {"malformed"}, 5),
-    "duplicate": (["duplicate:times=20"], set(), 0),
-    "unknown-event": (["unknown-event:times=3"], set(), 0),
-    "slow-ack": (["slow-ack:seconds=15,times=2", "drop:after=1"], {"disconnected"}, 25),
-    "notice": (["notice:lead=3"], {"disconnected"}, 5),
-    "handshake": (["handshake:status=429,n=3,retry-after=2", "drop:after=1"], {"disconnected"}, 20),
-    "kill": (["kill:seconds=10"], {"disconnected"}, 45),
-    "refuse": (["refuse", "drop:after=1"], {"disconnected"}, 5),
-    "refuse-login": (["refuse-login:code=63999", "drop:after=1"], {"disconnected"}, 10),
-}
-CASES = [(dialect, fault) for dialect in WANTED for fault in FAULTS if dialect == "okx-v5" or fault != "refuse-login"]
+CASES = [
+    pytest.param(
+        dialect, fault,
+        marks=[pytest.mark.xfail(reason="orders of a mute link are not declared", strict=False)] * (fault == "mute-long"),
+    )
+    for fault, kind in FAULTS.items()
+    for dialect in kind.dialects
+]  # fmt: skip
 
 
-async def _run(dialect: str, faults: list[str], seconds: float = 60) -> tuple[Report, Simulator]:
-    settings = Settings(start_ms=testing.START_NS // 1_000_000, rate=0.5, orders_per_second=1.0)
-    records: list[AnyRecord] = []
-    async with Simulator(dialect, settings=settings) as sim:
-        venue = venues.simulated(dialect, sim.url, sim.rest_url)
-        credentials = Credentials(TEST_ACCOUNT.key, TEST_ACCOUNT.secret, TEST_ACCOUNT.passphrase)
-        async with Stream(venue, accounts=credentials, wall_ns=testing.wall_ns, chance=random.Random(1)) as stream:
-            for wanted in WANTED[dialect]:
-                await stream.subscribe(wanted, timeout=30)
-            reading = asyncio.create_task(_read(stream, records))
-            await asyncio.sleep(5)
-            for fault in faults:
-                sim.inject(fault)
-            await asyncio.sleep(seconds)
-            feeds = [feed for feed, _ in stream._feeds.values()]
-            refused = [feed.sub for feed in feeds if feed.state == "refused"]
-            assert len(refused) == ("refuse" in faults)
-            assert [feed.sub for feed in feeds if feed.state not in ("live", "refused")] == []
-            report = compare(sim.log, load(dialect), feeds, list(records), asyncio.get_running_loop().time())
-            reading.cancel()
-        return report, sim
-
-
-async def _read(stream: Stream, records: list[AnyRecord]) -> None:
-    async for record in stream:
-        records.append(record)
+async def _run(dialect: str, kind: Kind) -> tuple[Report, Simulator]:
+    async with running(dialect, WANTED[dialect], orders_per_second=1.0, checksum=kind.checksum) as run:
+        await asyncio.sleep(5)
+        for fault in kind.texts:
+            run.sim.inject(fault)
+        await asyncio.sleep(kind.seconds)
+        assert sum(feed.state == "refused" for feed in run.feeds) == ("refuse" in kind.texts)
+        return run.judge(several=kind.overlap), run.sim
 
 
 @pytest.mark.parametrize(("dialect", "fault"), CASES)
 def test_every_push_is_delivered_once_or_inside_a_declared_gap(dialect, fault):
-    faults, reasons, longest = FAULTS[fault]
-    report, sim = testing.run(lambda: _run(dialect, faults))
+    kind = FAULTS[fault]
+    report, sim = testing.run(lambda: _run(dialect, kind))
     assert report.delivered > 100
-    assert report.reasons <= reasons
-    assert report.longest <= longest
-    for name in faults:
-        assert sim.counters.faults[name.partition(":")[0]] > 0, f"{name} never happened"
+    assert report.checked > 100
+    assert set(report.reasons) <= kind.reasons
+    assert report.longest <= kind.longest
+    for text in kind.texts:
+        assert sim.counters.faults[text.partition(":")[0]] > 0, f"{text} never happened"
 
 
 @pytest.mark.parametrize("faults", [[], ["drop"]])

@@ -1,0 +1,1 @@
+"""Faults in random order and overlap, for as long as one likes: `make soak SECONDS=600`."""
