@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, NoReturn
 
-from .errors import OkstreamError, SinkError
+from .durations import seconds
+from .errors import ConfigError, OkstreamError, SinkError
 from .exits import INTERRUPTED, OK, USAGE, complain, exit_code
 from .version import VERSION
 
@@ -14,7 +15,11 @@ _EPILOG = """\
 subscriptions:
   channel:instrument[,instrument...]      ticker:BTC-USDT  trades:BTC-USDT,ETH-USDT
   channel:key=value[,key=value...]        orders:instType=SWAP  instruments:instType=SPOT
+  channel:pattern                         'book:*-USDT-SWAP'  'ticker:BTC-USD-*'
+      a star stands for any part of a name without a dash; quote it, or the shell looks for files
   the exchange's own channels             price-limit:BTC-USDT-SWAP
+
+durations: 100ms, 0.5s, 2m, 1h; a plain number is seconds
 
 exit codes: 0 ended as asked, 1 bug, 2 usage or configuration, 3 refused by the exchange,
             4 ended but records were lost here, 5 output failed, 130 second Ctrl-C
@@ -99,29 +104,51 @@ def _add_stream(verbs: Any) -> None:
     verb.add_argument("--venue", default="okx", help="which market (default: okx; see `okstream list venues`)")
     verb.add_argument("--url", help="another place to reach the venue at: wss://host or ws://host:port")
     verb.add_argument("--dialect", help="for --venue sim: okx-v5 (default), okex-v3 or okex-v1")
-    verb.add_argument("--format", choices=("json", "raw"), default="json", help="records, or the exchange's own text")
-    verb.add_argument("--count", type=_positive_int, metavar="N", help="end after N data records")
-    verb.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after so long")
-    verb.add_argument("--data-only", action="store_true", help="no gap and status records")
     verb.add_argument(
         "--account",
         metavar="SOURCE",
         help="log in, with credentials from a file (key, secret, passphrase as TOML) or, where SOURCE is `env`, from "
         "OKSTREAM_API_KEY, OKSTREAM_SECRET and OKSTREAM_PASSPHRASE",
     )
+    _add_output(verb)
+    _add_links(verb)
+    verb.add_argument("--stats", type=_duration, metavar="DURATION", help="a line about the flow on stderr, this often")
+    _add_verbosity(verb)
+    verb.set_defaults(run=_stream)
+
+
+def _add_output(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--format", choices=("json", "raw"), default="json", help="records, or the exchange's own text")
+    verb.add_argument("--count", type=_positive_int, metavar="N", help="end after N data records")
+    verb.add_argument("--duration", type=_duration, metavar="DURATION", help="end after so long")
+    verb.add_argument("--data-only", action="store_true", help="no gap and status records")
+    verb.add_argument(
+        "--depth", type=_positive_int, metavar="N", help="in place of each book's changes, its best N levels a side ..."
+    )
+    verb.add_argument("--every", type=_duration, metavar="DURATION", help="... this often: --depth 5 --every 100ms")
+
+
+def _add_links(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--redundancy", type=_positive_int, default=1, metavar="N",
+        help="carry everything over N links: losing one of them costs nothing",
+    )  # fmt: skip
+    verb.add_argument(
+        "--rotate-after", type=_duration, metavar="DURATION", help="replace each link after so long, without a gap"
+    )
     verb.add_argument("--proxy", metavar="URL", help="http:// or socks5:// proxy; the environment is not looked at")
-    verb.add_argument("--stats", type=_seconds, metavar="SECONDS", help="a line about the flow on stderr, this often")
+
+
+def _add_verbosity(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-v", "--verbose", action="count", default=0, help="say more on stderr; twice for more still")
     verb.add_argument("-q", "--quiet", action="store_true", help="say only errors")
-    verb.set_defaults(run=_stream)
 
 
 def _add_run(verbs: Any) -> None:
     verb = verbs.add_parser("run", help="the same as a daemon, from a configuration file", allow_abbrev=False)
     verb.add_argument("--config", required=True, metavar="FILE", help="see config.example.toml")
     verb.add_argument("--check", action="store_true", help="validate, print the plan, do not connect")
-    verb.add_argument("-v", "--verbose", action="count", default=0, help="say more on stderr; twice for more still")
-    verb.add_argument("-q", "--quiet", action="store_true", help="say only errors")
+    _add_verbosity(verb)
     verb.set_defaults(run=_run)
 
 
@@ -146,14 +173,11 @@ def _positive_int(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def _duration(text: str) -> float:
     try:
-        number = float(text)
-    except ValueError:
-        number = 0
-    if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return number
+        return seconds(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _stream(arguments: argparse.Namespace) -> int:

@@ -3,19 +3,34 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from . import accounts, venues
 from .channels import Subscription, parse
 from .dialects.signing import Credentials
+from .durations import seconds
 from .errors import ConfigError
 from .inflate import CAP
 from .lane import LANE_BYTES
 
-_Seconds = Annotated[float, Field(gt=0, lt=1e9)]
+
+def _read(value: Any) -> Any:
+    try:
+        return seconds(value) if isinstance(value, str) else value
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def _address(text: str) -> str:
+    return str(ip_address(text))
+
+
+_Seconds = Annotated[float, BeforeValidator(_read), Field(gt=0, lt=1e9)]
+_Address = Annotated[str, BeforeValidator(_address)]
 
 
 class _Section(BaseModel):
@@ -48,6 +63,7 @@ class Source(_Section):
     venue: str
     subscriptions: Annotated[list[str], Field(min_length=1)]
     url: str | None = None
+    others: list[str] = []
     name: str | None = None
     account: str | None = None
 
@@ -63,6 +79,8 @@ class Output(_Section):
     path: str | None = None
     form: Literal["json", "raw"] = "json"
     data_only: bool = False
+    depth: Annotated[int, Field(ge=1, le=400)] | None = None
+    every: _Seconds | None = None
 
 
 class Settings(_Section):
@@ -72,6 +90,9 @@ class Settings(_Section):
     output: Output = Output()
     account: dict[str, Account] = {}
     proxy: str | None = None
+    redundancy: Annotated[int, Field(ge=1, le=8)] = 1
+    rotate_after: Annotated[_Seconds, Field(ge=10)] | None = None
+    local_addresses: list[_Address] = []
     dialect: Literal["okx-v5", "okex-v3", "okex-v1"] = "okx-v5"
     lane_mib: Annotated[int, Field(ge=1, le=65536)] = LANE_BYTES >> 20
     inflate_mib: Annotated[int, Field(ge=1, le=1024)] = CAP >> 20
@@ -97,8 +118,8 @@ def load(path: str) -> Settings:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {_plain(problem, data)}" for problem in error.errors())) from None
-    if settings.output.type == "file" and settings.output.path is None:
-        raise ConfigError(f"{path}: output.path is missing: a file sink needs one")
+    if (wrong := _conflict(settings)) is not None:
+        raise ConfigError(f"{path}: {wrong}")
     for number, source in enumerate(settings.source):
         try:
             source.read()
@@ -109,6 +130,20 @@ def load(path: str) -> Settings:
         if source.account is not None and source.account not in settings.account:
             raise ConfigError(f"{path}: source[{number}].account: there is no [account.{source.account}]")
     return settings
+
+
+def _conflict(settings: Settings) -> str | None:
+    """Say which options do not go together."""
+    output = settings.output
+    if output.type == "file" and output.path is None:
+        return "output.path is missing: a file sink needs one"
+    if (output.depth is None) != (output.every is None):
+        return 'output.depth and output.every go together: depth = 5 and every = "100ms"'
+    if output.depth is not None and output.form == "raw":
+        return "output.depth: books at fixed times are records; raw text has only the exchange's own messages"
+    if settings.redundancy == 1 and any(source.others for source in settings.source):
+        return "others are places for redundant links, and there are none: set redundancy = 2 at the top"
+    return None
 
 
 def credentials(settings: Settings, environment: Mapping[str, str] = os.environ) -> dict[str, Credentials]:
@@ -127,7 +162,7 @@ def _plain(problem: Any, data: Any) -> str:
         known = _keys(problem["loc"][:-1])
         close = get_close_matches(str(problem["loc"][-1]), known, n=1)
         return f"{where}: there is no such option" + (f"; did you mean {close[0]!r}?" if close else "")
-    return f"{where}: {problem['msg']}"
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _keys(place: tuple[Any, ...]) -> list[str]:

@@ -88,9 +88,13 @@ async def _after(work: Coroutine[Any, Any, Any]) -> int:
 
 async def _unless_refused(streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]]) -> int:
     """Subscribe to all; say which are refused; end only if none is left."""
-    # They begin in this order, so that by the last one each has its link, and the bound is known.
-    *answers, _ = await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted), _bounded(streaming))
-    if any(answers):
+    # They begin in this order, so that by the last one each has its link, and the bound is known; but for patterns.
+    patterns = any(sub.is_pattern for sub, _ in wanted)
+    bounded = [] if patterns else [_bounded(streaming)]
+    await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted), *bounded)
+    if patterns:
+        await _bounded(streaming)
+    if streaming.state():
         await streaming.refused()
         complain("nothing is left that the exchange serves")
     return REFUSED
@@ -100,13 +104,11 @@ async def _bounded(streaming: Stream) -> None:
     log.info("memory is bounded by %d MiB of buffers", streaming.memory_bound >> 20)
 
 
-async def _subscribed(streaming: Stream, sub: Subscription, venue: str | Venue | None) -> bool:
+async def _subscribed(streaming: Stream, sub: Subscription, venue: str | Venue | None) -> None:
     try:
         await streaming.subscribe(sub, venue=venue)
     except SubscriptionRefusedError as refusal:
         complain(str(refusal))
-        return False
-    return True
 
 
 async def _report(streaming: Stream, period: float) -> int:

@@ -54,8 +54,6 @@ def test_the_order_of_arguments_makes_no_difference():
         ("ticker:", "empty.*ticker:BTC-USDT"),
         ("ticker:BTC-USDT,", "empty"),
         ("ticker:BTC-USDT, ETH-USDT", "a space"),
-        ("ticker:*-USDT", "name each instrument"),
-        ("ticker:instId=BTC-*", "name each instrument"),
         ("orders:=SWAP", "not key=value"),
         ("orders:instType=", "not key=value"),
         ("orders:instType=SWAP,instType=SPOT", "'instType' is given twice"),
@@ -81,10 +79,10 @@ def test_a_subscription_reads_back_from_its_own_text(channel, inst, args):
 
 
 def test_a_star_makes_a_pattern_where_patterns_may_be():
-    subs = parse("ticker:BTC-USD-*,BTC-USDT,instId=*-USDT,instFamily=*", patterns=True)
+    subs = parse("ticker:BTC-USD-*,BTC-USDT,instId=*-USDT,instFamily=*")
     assert [(sub.inst, sub.is_pattern) for sub in subs] == [("BTC-USD-*", True), ("BTC-USDT", False), ("*-USDT", True)]
-    assert subs == subscriptions("ticker", ["BTC-USD-*", "BTC-USDT", "*-USDT", "instFamily=*"], patterns=True)
-    assert parse(str(subs[0]), patterns=True) == [subs[0]]
+    assert subs == subscriptions("ticker", ["BTC-USD-*", "BTC-USDT", "*-USDT", "instFamily=*"])
+    assert parse(str(subs[0])) == [subs[0]]
 
 
 def test_nothing_but_an_instrument_is_a_pattern():

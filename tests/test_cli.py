@@ -124,6 +124,40 @@ def test_stats_are_one_line_a_period_on_stderr():
     assert all(re.fullmatch(form, line) for line in lines)
 
 
+def test_books_at_fixed_times_are_snapshots_of_so_many_levels():
+    done = okstream(*SIM, "--depth", "3", "--every", "100ms", "--count", "4", "--data-only", "book:BTC-USDT,ETH-USDT")
+    books = records(done.stdout)
+    assert (done.returncode, done.stderr, len(books)) == (0, "", 4)
+    assert {(book["action"], len(book["bids"]), len(book["asks"])) for book in books} == {("snapshot", 3, 3)}
+    assert all(book["recv"] % 100_000_000 < 50_000_000 for book in books)
+
+
+def test_a_pattern_is_all_that_it_means():
+    done = okstream(*SIM, "--count", "40", "--data-only", "-v", "ticker:*-USD-SWAP", "book:BTC-*-SWAP")
+    found = {(record["type"], record["inst"]) for record in records(done.stdout)}
+    assert done.returncode == 0
+    assert found >= {("ticker", "BTC-USD-SWAP"), ("book", "BTC-USD-SWAP"), ("book", "BTC-USDT-SWAP")}
+    assert "memory is bounded by" in done.stderr
+
+
+def test_a_pattern_that_means_nothing_is_told_what_was_probably_meant():
+    done = okstream(*SIM, "ticker:*-USDTT")
+    assert done.returncode == 2
+    assert done.stderr == "okstream: '*-USDTT' means nothing that sim lists now (SPOT). Did you mean '*-USDT'?\n"
+
+
+def test_two_links_deliver_everything_once():
+    done = okstream(*SIM, "--redundancy", "2", "--duration", "1", "trades:BTC-USDT", "book:BTC-USDT")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = records(done.stdout)
+    assert [line["state"] for line in lines if line["type"] == "status" and line["inst"] is None].count("live") == 2
+    ids = [line["id"] for line in lines if line["type"] == "trade"]
+    books = [line for line in lines if line["type"] == "book"]
+    assert len(ids) == len(set(ids))
+    assert [book["prev"] for book in books[1:]] == [book["seq"] for book in books[:-1]]
+    assert not [line for line in lines if line["type"] == "gap"]
+
+
 def test_version_and_help_load_nothing_heavy():
     code = "import sys, okstream.cli as c\ntry: c.main({!r})\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
     for argument in (["--version"], ["--help"], ["stream", "--help"]):
@@ -150,7 +184,22 @@ def test_lists_show_every_venue_and_channel():
         (["stream", "tickr:BTC-USDT"], "okx-v5 has no channel 'tickr'. Did you mean 'ticker'?"),
         (["stream", "tickers:BTC-USDT"], "channel 'tickers' is called 'ticker' here"),
         (["stream", "ticker"], "ticker wants an instrument: ticker:BTC-USDT"),
-        (["stream", "ticker:BTC-*"], "patterns are not supported yet"),
+        (["stream", *SIM[1:], "ticker:*"], "write *-USDT for pairs, *-USDT-SWAP for swaps"),
+        (["stream", "--url", "ws://127.0.0.1:1", "ticker:*-USDT"], "has no REST interface here, which patterns need"),
+        (["stream", "--venue", "sim", "--depth", "5", "book:BTC-USDT"], "--depth and --every go together: --depth 5"),
+        (["stream", "--venue", "sim", "--every", "1s", "book:BTC-USDT"], "--depth and --every go together"),
+        ([*SIM, "--depth", "5", "--every", "1s", "ticker:BTC-USDT"], "--depth is for books that come as changes"),
+        (
+            [*SIM, "--depth", "5", "--every", "1s", "--format", "raw", "book:BTC-USDT"],
+            "books at fixed times are record",
+        ),
+        ([*SIM, "--depth", "401", "--every", "1s", "book:BTC-USDT"], "a depth of 1 to 400 levels"),
+        (
+            [*SIM, "--depth", "5", "--every", "soon", "book:BTC-USDT"],
+            "--every: 'soon' is no duration above 0; write 100",
+        ),
+        ([*SIM, "--redundancy", "9", "book:BTC-USDT"], "a number of links from 1 to 8, not 9"),
+        ([*SIM, "--rotate-after", "1s", "book:BTC-USDT"], "a link is not replaced before it is 10 s old"),
         (["stream", "orders"], "orders needs an account"),
         (["stream", "--vneue", "okx", "ticker:BTC-USDT"], "Did you mean --venue?"),
         (["stream", "--count", "0", "ticker:BTC-USDT"], "--count"),
@@ -377,6 +426,41 @@ def test_check_prints_the_plan_and_connects_to_nothing(tmp_path):
     ]
 
 
+def test_check_spreads_books_over_links_and_names_patterns(tmp_path):
+    config = tmp_path / "config.toml"
+    books = json.dumps([f"book:SIM{number:03}-USDT" for number in range(300)])
+    config.write_text(
+        f'redundancy = 2\n[[source]]\nvenue = "okx"\nothers = ["wss://b.example"]\nsubscriptions = {books}\n'
+        '[[source]]\nvenue = "okx-eea"\nsubscriptions = ["book:*-USDT-SWAP"]\n[output]\ndepth = 5\nevery = "100ms"\n'
+    )
+    done = okstream("run", "--config", str(config), "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "20 links: wss://ws.okx.com/ws/v5/public and wss://b.example/ws/v5/public: "
+        "300 subscriptions, each on 2 links, 20 requests",
+        "2 links: wss://wseea.okx.com/ws/v5/public: book:*-USDT-SWAP as resolved at start",
+        "output: stdout, the best 5 levels each 0.1 s, json",
+        "memory: 1233 MiB of buffers at most, and more for what patterns mean",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('url = "ws://127.0.0.1:1"\nsubscriptions = ["book:*-USDT"]', "has no REST interface here"),
+        ('subscriptions = ["book:*"]', "'*' means no instrument (a star stands for no dash)"),
+        ('others = ["wss://b.example/gateway"]\nsubscriptions = ["bbo:BTC-USDT"]', "write only wss://host or ws://"),
+        ('others = ["https://b.example"]\nsubscriptions = ["bbo:BTC-USDT"]', "is not a WebSocket URL"),
+    ],
+)
+def test_check_finds_what_would_fail_at_start(tmp_path, text, complaint):
+    config = tmp_path / "config.toml"
+    config.write_text(f'redundancy = 2\n[[source]]\nvenue = "okx"\n{text}\n')
+    done = okstream("run", "--config", str(config), "--check")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
+
+
 def test_a_file_whose_last_line_is_torn_is_gone_on_with_on_a_new_line(tmp_path):
     config, output = tmp_path / "config.toml", tmp_path / "records.jsonl"
     output.write_text('{"type":"tra')
@@ -409,7 +493,7 @@ def test_a_named_pipe_that_nobody_reads_is_an_output_error(tmp_path):
             "reach one elsewhere with --venue okx and --url",
         ),
         (["simulate", "--port", "99999"], "a port is a number from 0 to 65535"),
-        (["stream", "--duration", "-1", "ticker:BTC-USDT"], "'-1' is not a number of seconds above 0"),
+        (["stream", "--duration", "-1", "ticker:BTC-USDT"], "'-1' is no duration above 0; write 100ms, 0.5s, 2m"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_dialled(arguments, complaint):

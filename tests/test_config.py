@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from okstream import config
+from okstream.durations import seconds
 from okstream.errors import ConfigError
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
@@ -26,9 +27,11 @@ def test_the_example_is_valid_as_it_stands():
 
 def test_the_example_is_valid_with_every_default_written_out(tmp_path):
     text = re.sub(r"^# (?=\[|\w+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
-    settings = load(tmp_path, text.replace('venue = "sim"', 'venue = "okx"'))
+    text = text.replace('venue = "sim"', 'venue = "okx"').replace("redundancy = 1", "redundancy = 2")
+    settings = load(tmp_path, text)
     assert settings.source[0].name == "okx-2"
     assert settings.account["main"].file == "/etc/okstream/main.toml"
+    assert (settings.rotate_after, settings.stats, settings.output.every) == (43200, 60, 0.1)
 
 
 def test_the_example_shows_every_option_with_its_default():
@@ -59,12 +62,37 @@ def test_the_example_shows_every_option_with_its_default():
         (MINIMAL + '[output]\ntype = "file"', "output.path is missing"),
         (MINIMAL + '[output]\ntype = "kafka"', "output.type: "),
         ("not toml at all", "config.toml: "),
+        ('drain = "soon"\n' + MINIMAL, "drain: 'soon' is no duration above 0; write 100ms, 0.5s, 2m or 1h"),
+        ("drain = 0\n" + MINIMAL, "drain: "),
+        ('rotate_after = "9s"\n' + MINIMAL, "rotate_after: "),
+        ("redundancy = 0\n" + MINIMAL, "redundancy: "),
+        ('local_addresses = ["eth0"]\n' + MINIMAL, "local_addresses[0]: 'eth0' does not appear to be an IPv4 or IPv6"),
+        (MINIMAL + 'others = ["wss://b"]', "set redundancy = 2 at the top"),
+        (MINIMAL + "[output]\ndepth = 5", "output.depth and output.every go together"),
+        (MINIMAL + '[output]\ndepth = 5\nevery = 1\nform = "raw"', "output.depth: books at fixed times are records"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path, text, complaint):
     with pytest.raises(ConfigError) as raised:
         load(tmp_path, text)
     assert complaint in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [("0.5", 0.5), (".5", 0.5), ("100ms", 0.1), ("1s", 1), ("2m", 120), ("1.5h", 5400), ("1d", 86400)],
+)
+def test_durations_are_numbers_with_or_without_a_unit(tmp_path, text, span):
+    assert seconds(text) == pytest.approx(span)
+    assert load(tmp_path, f'drain = "{text}"\n{MINIMAL}').drain == pytest.approx(span)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0ms", "-1", "1 s", "1S", "s", "nan", "inf", "1e3", "1.2.3", "100000d", "١s"]
+)
+def test_what_is_no_duration_is_refused_with_one_that_is(text):
+    with pytest.raises(ConfigError, match="is no duration above 0; write 100ms"):
+        seconds(text)
 
 
 def test_a_wrong_value_of_a_secret_is_not_repeated(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
-    {"errors", "exits", "records", "channels", "version"},
+    {"errors", "exits", "records", "channels", "durations", "version"},
     {"dialects", "identities", "venues", "book", "budget", "ledger", "freshness", "inflate", "patterns"},
     {"planner", "chain", "statements", "merging", "source", "continuity", "feed", "oversight", "secrecy", "session"},
     {

@@ -4,12 +4,14 @@ import argparse
 import os
 
 from okstream import accounts
-from okstream.channels import parse
+from okstream.channels import BOOKS, parse
 from okstream.daemon import configure_log, serve
 from okstream.errors import ConfigError
 from okstream.sinks.lines import Lines
 from okstream.stream import Stream
-from okstream.venues import DIALECTS, SIM
+from okstream.venues import DIALECTS, SIM, find, simulated
+
+from .plan import resolvable
 
 
 async def run(arguments: argparse.Namespace) -> int:
@@ -18,6 +20,10 @@ async def run(arguments: argparse.Namespace) -> int:
     subs = [sub for text in arguments.subscriptions for sub in parse(text)]
     if arguments.dialect is not None and arguments.venue != SIM:
         raise ConfigError(f"--dialect is for --venue sim; {arguments.venue} speaks its own")
+    if (arguments.depth is None) != (arguments.every is None):
+        raise ConfigError("--depth and --every go together: --depth 5 --every 100ms")
+    if arguments.depth is not None and not any(sub.channel in BOOKS for sub in subs):
+        raise ConfigError(f"--depth is for books that come as changes, and here is none of {', '.join(sorted(BOOKS))}")
     sink = Lines(1, "stdout", arguments.format)
     streaming = Stream(
         arguments.venue,
@@ -28,6 +34,13 @@ async def run(arguments: argparse.Namespace) -> int:
         statements=not arguments.data_only,
         count=arguments.count,
         proxy=arguments.proxy,
+        redundancy=arguments.redundancy,
+        rotate_after=arguments.rotate_after,
+        depth=arguments.depth,
+        every=arguments.every,
     )
     streaming.check(*subs)
+    venue = simulated("okx-v5", "ws://127.0.0.1", "") if arguments.venue == SIM else find(arguments.venue)
+    for sub in subs:
+        resolvable(sub, venue.at(arguments.url) if arguments.url else venue)
     return await serve(streaming, sink, [(sub, None) for sub in subs], arguments.stats, arguments.duration)

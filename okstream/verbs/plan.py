@@ -1,0 +1,83 @@
+"""What would be asked for, and over which links, without a connection."""
+
+from okstream import venues
+from okstream.channels import Subscription
+from okstream.dialects import load
+from okstream.errors import ConfigError
+from okstream.patterns import kinds
+from okstream.planner import Planner
+from okstream.rest import shown
+from okstream.venues import Venue
+
+
+def resolvable(sub: Subscription, venue: Venue) -> None:
+    """
+    Say whether `venue` can be asked what `sub` means, which is any subscription but a pattern.
+
+    Raises:
+        ConfigError: it has no REST interface to ask, or no instrument can have such a name.
+    """
+    if sub.is_pattern:
+        kinds(sub.inst or "")
+        if venue.rest is None:
+            raise ConfigError(f"{sub}: {venue.name} has no REST interface here, which patterns need: name instruments")
+
+
+class Place:
+    """What is planned of one venue, path and account."""
+
+    def __init__(self, venue: Venue, path: str, account: str | None, redundancy: int) -> None:
+        self.patterns: list[Subscription] = []
+        self._venue = venue
+        self._path = path
+        self._account = account
+        self._redundancy = redundancy
+        self._dialect = load(venue.dialect)
+        self._planner = Planner(venue.limits)
+        self._subs: dict[str, Subscription] = {}
+
+    def add(self, sub: Subscription) -> None:
+        """Raises ConfigError: the exchange cannot tell it from another, or it takes too many connections."""
+        traits = self._dialect.traits(sub)
+        if sub.is_pattern:
+            resolvable(sub, self._venue)
+            self.patterns.append(sub)
+        elif (same := self._subs.setdefault(traits.key, sub)) != sub:
+            raise ConfigError(f"{same} and {sub} are the same to {self._venue.name}")
+        else:
+            self._planner.place(traits.key, traits)
+
+    @property
+    def links(self) -> int:
+        return max(1, len(self._planner.connections())) * self._redundancy
+
+    @property
+    def books(self) -> int:
+        return sum(self._dialect.traits(sub).incremental for sub in self._subs.values())
+
+    def __str__(self) -> str:
+        count = "link" if self.links == 1 else f"{self.links} links"
+        twice = f", each on {self._redundancy} links" if self._redundancy > 1 else ""
+        who = f" as {self._account}" if self._account else ""
+        what = [_many(len(self._subs), "subscription") + twice] if self._subs else []
+        what += [_many(self._requests(), "request")] if self._subs else []
+        what += [f"{pattern} as resolved at start" for pattern in self.patterns]
+        return f"{count}: {self._where()}{who}: {', '.join(what)}"
+
+    def _where(self) -> str:
+        if self._venue.name == venues.SIM:
+            return "in this process"
+        bases = 1 + len(self._venue.others)
+        return " and ".join(shown(self._venue.link_url(self._path, n)) for n in range(min(bases, self._redundancy)))
+
+    def _requests(self) -> int:
+        room = self._venue.limits.request_bytes
+        sizes = [
+            sum(self._dialect.size(self._subs[key]) for key in self._planner.riders(number))
+            for number in self._planner.connections()
+        ]
+        return sum(-(-size // room) + (self._account is not None) for size in sizes) * self._redundancy
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
