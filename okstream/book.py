@@ -303,10 +303,12 @@ class Kept:
         kept._bids, kept._asks = dict(_ROWS(orjson.dumps(bids))), dict(_ROWS(orjson.dumps(asks)))
 
 
-def difference(before: Levels, after: Levels) -> tuple[list[Row], list[Row]]:
-    """Return the bids and asks of an update that changes `before` into `after`."""
-    (bids, asks), (new_bids, new_asks) = before.top(), after.top()
-    return _changes(bids, new_bids), _changes(asks, new_asks)
+Sides = tuple[list[Row], list[Row]]
+
+
+def difference(before: Sides, after: Sides) -> Sides:
+    """Return the bids and asks of an update that changes the book `before` into the book `after`."""
+    return _changes(before[0], after[0]), _changes(before[1], after[1])
 
 
 def _changes(before: list[Row], after: list[Row]) -> list[Row]:

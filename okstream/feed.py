@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from .book import BookView, Levels, difference
+from .book import BookView, Levels, Sides, difference
 from .channels import Subscription
 from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .dialects import Decoder, Dialect
@@ -56,6 +56,7 @@ class Feed(Continuity):
         self.stale_times = 0
         self.mute_times = 0
         self._shared = False
+        self._held: Sides | None = None
         self._dialect = dialect
 
     @property
@@ -128,8 +129,16 @@ class Feed(Continuity):
             deliveries += source.lose(source.broken[0], recv, "void", source.broken[1])
         return deliveries
 
+    def hold(self, source: Source) -> None:
+        """Keep the levels that were delivered, where only `source`, which leads no more, has them."""
+        if source is self.leader:
+            levels = source.chain.levels if source.chain is not None and len(self.sources) > 1 else None
+            self._held = levels.top() if levels is not None else None
+
     def _step_back(self, leader: Source) -> None:
         """What led has brought nothing that was not delivered."""
+        if leader.flowing:
+            self.hold(leader)
         leader.tail.clear()
         leader.passed = mark(self.last) if isinstance(self.last, Book) else None
         if self.keeps and leader.flowing:
@@ -303,7 +312,7 @@ class Feed(Continuity):
         if before is None or after is None or latest is None or not isinstance(last, Book):
             source.broken = ("sequence", None)
             return []
-        bids, asks = difference(before, after)
+        bids, asks = difference(before.top(), after.top())
         change = replace(latest, action="update", bids=bids, asks=asks, prev=last.seq)
         source.kept = None
         whole = messages.pop()
@@ -311,7 +320,9 @@ class Feed(Continuity):
         return texts + self._accept(Message([change], whole.recv, whole.text, whole.weight, epoch=whole.epoch))
 
     def _rejoined(self, source: Source, reason: str, recv: int) -> list[Delivery]:
-        """Go on with the whole book of `source`, which cannot be joined to what was delivered."""
+        """
+        Go on with the book of `source`, which is later than what was delivered: what differs, or all of it.
+        """
         source.joining = False
         latest, levels = source.latest, source.chain.levels if source.chain is not None else None
         if latest is None or levels is None:
@@ -319,10 +330,12 @@ class Feed(Continuity):
             return []
         self._seen.forget_recent()
         bids, asks = levels.top()
-        whole = replace(latest, action="snapshot", bids=bids, asks=asks)
+        held, self._held = self._held, None
+        if held is not None and self.state == "live" and self.gap is None:
+            bids, asks = difference(held, (bids, asks))
+            return self._deliver([replace(latest, action="update", bids=bids, asks=asks)], recv)
         opened = self._interrupted(reason, recv)
-        self._keep([whole])
-        return self._deliver([whole], recv, opened)
+        return self._deliver([replace(latest, action="snapshot", bids=bids, asks=asks)], recv, opened)
 
     def _filling(self, source: Source, message: Message) -> Source | None:
         """Return another source that may bring the trades that are missing before `message`."""

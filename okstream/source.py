@@ -184,6 +184,7 @@ class Source:
         delivery goes on behind a lost message.
         """
         self._shaken = recv
+        self.feed.hold(self)
         if state is not None:
             self.forget()
         self.tail.clear()

@@ -263,7 +263,7 @@ def test_healing_over_and_over_slows_down_and_recovers():
             asked(one, now)
             one.acknowledged("subscribe", "a")
         now += 0.5
-    assert times[:4] == [0.0, 1.0, 3.0, 7.0]
+    assert times[:4] == [0.0, 2.0, 4.0, 8.0]
     assert len(times) < 70
     assert one.heal("a", now + 120)
     assert not one.heal("a", now + 120.5)
@@ -447,13 +447,13 @@ def test_to_heal_too_soon_waits_and_is_not_forgotten():
         one.heal("a", now)
         if now:
             assert asked(one, now) == []
-            assert one.deadline(now) == 1.0
-            now = 1.0
+            assert one.deadline(now) == 2.0
+            now = 2.0
         assert asked(one, now) == [("unsubscribe", ["a"])]
         one.acknowledged("unsubscribe", "a")
         assert asked(one, now) == [("subscribe", ["a"])]
         one.acknowledged("subscribe", "a")
-    assert one.deadline(1.0) is None
+    assert one.deadline(2.0) is None
 
 
 @pytest.mark.parametrize("end", ["unwant", "forget"])

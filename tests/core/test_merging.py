@@ -301,13 +301,29 @@ class TestBooksWithChecksums:
         last = v3_book("update", 3, checksum=checksum_of(["10", "9"], ["11"]))
         assert words(pair.gets(pair.b, last)) == ["book update"]
 
-    def test_otherwise_the_whole_book_of_the_other_comes_in_a_gap(self):
+    def test_otherwise_what_differs_from_the_book_of_the_other_comes_as_an_update(self):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        pair.gets(pair.a, v3_book("update", 2, "10", checksum=checksum_of(["10", "9"], ["11"])))
+        both = checksum_of(["10", "8"], ["11"])
+        other = v3_book("update", 2, "10", ms=50, checksum=checksum_of(["10", "9"], ["11"]))
+        row = {"instrument_id": "BTC-USDT", "asks": [], "bids": [["9", "0", "0", "0"], ["8", "1", "0", "1"]]}
+        row |= {"timestamp": "2021-04-17T16:49:02.150Z", "checksum": both}
+        assert pair.gets(pair.b, other, {**other, "action": "update", "data": [row]}) == []
+        (change,) = pair.loses(pair.a)
+        assert isinstance(change, Book)
+        assert (change.action, change.bids, change.asks) == (
+            "update", [["9", "0", "0", "0"], ["8", "1", "0", "1"]], [],
+        )  # fmt: skip
+
+    def test_the_whole_book_of_the_other_comes_in_a_gap_where_the_first_became_wrong(self):
         pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
         pair.gets(pair.a, v3_book("update", 2, "10", checksum=checksum_of(["10", "9"], ["11"])))
         other = v3_book("update", 2, "10", ms=50, checksum=checksum_of(["10", "9"], ["11"]))
         assert pair.gets(pair.b, other) == []
-        said = pair.loses(pair.a)
-        assert words(said) == ["open disconnected", "closed disconnected", "book snapshot"]
+        assert pair.gets(pair.a, v3_book("update", 3, "7", checksum=1)) == []
+        assert pair.a.broken is not None
+        said = pair.said(pair.a.lose(pair.a.broken[0], pair.recv, "void"))
+        assert words(said) == ["open checksum", "closed checksum", "book snapshot"]
         whole = said[-1]
         assert isinstance(whole, Book)
         assert [[row[0] for row in side] for side in (whole.bids, whole.asks)] == [["10", "9"], ["11"]]
@@ -336,15 +352,13 @@ class TestBooksWithChecksums:
 class TestBooksOfNeither:
     FIRST, SECOND, THIRD, FOURTH = v1_book(1000), v1_book(1100, "8"), v1_book(1200, "7"), v1_book(1300, "6")
 
-    def test_the_other_comes_in_a_declared_gap(self):
+    def test_what_differs_from_the_book_of_the_other_comes_as_an_update(self):
         pair = Pair(BOOK, V1)
         assert words(pair.gets(pair.a, self.FIRST, self.SECOND)) == ["live", "book snapshot", "book update"]
         assert pair.gets(pair.b, self.FIRST, self.SECOND, self.THIRD) == []
-        said = pair.loses(pair.a)
-        assert words(said) == ["open disconnected", "closed disconnected", "book snapshot"]
-        whole = said[-1]
-        assert isinstance(whole, Book)
-        assert [row[0] for row in whole.bids] == ["9", "8", "7"]
+        (change,) = pair.loses(pair.a)
+        assert isinstance(change, Book)
+        assert (change.action, [row[0] for row in change.bids], change.asks) == ("update", ["7"], [])
         assert words(pair.gets(pair.b, self.FOURTH)) == ["book update"]
 
     def test_the_other_is_nothing_to_change_to_while_the_first_brings_the_same(self):
