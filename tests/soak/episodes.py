@@ -72,7 +72,7 @@ def rotations(dialect: str, times: int, seed: int = 1, instruments: int = 10) ->
             await run.complete(1)
             await asyncio.sleep(1)
             report = run.judge()
-            spoken = _beside_books(run, report)
+            spoken = _beside_books(run, report, run.sim.counters.connections)
             assert not spoken, f"gaps though links were replaced before they broke: {spoken}"
             proof = _proof(run, report)
             proof.rotations = run.sim.counters.connections - first
@@ -98,13 +98,14 @@ def kills(dialect: str, times: int, seed: int = 1, instruments: int = 10) -> Pro
             await run.complete(2)
             await asyncio.sleep(1)
             report = run.judge()
-            spoken = _beside_books(run, report)
+            spoken = _beside_books(run, report, times)
             assert not spoken, f"gaps though the other link was there: {spoken}"
             run.sim.inject("drop")
-            await asyncio.sleep(90)
+            await asyncio.sleep(20)
             after = run.judge()
+            # The first of the two to go may pass a book without numbers on to the other, within a gap of its own.
             more = {name: after.gaps[name] - report.gaps[name] for name in _names(run)}
-            wrong = {name: count for name, count in more.items() if count != 1}
+            wrong = {name: count for name, count in more.items() if not 1 <= count <= 1 + (name in _vague(run))}
             assert not wrong, f"not one gap each: {wrong}"
             proof = _proof(run, after)
             proof.kills = times
@@ -138,10 +139,15 @@ def _names(run: Run) -> list[str]:
     return [str(feed.sub) for feed in run.feeds]
 
 
-def _beside_books(run: Run, report: Report) -> dict[str, int]:
-    """Return the gaps; but not of books whose changes have no numbers: two links agree on these only by chance."""
-    vague = {str(feed.sub) for feed in run.feeds if feed.traits.incremental and not feed.traits.sequenced}
-    return {name: count for name, count in report.gaps.items() if name not in vague}
+def _vague(run: Run) -> set[str]:
+    """The books whose changes have no numbers: two links agree on these only by chance."""
+    return {str(feed.sub) for feed in run.feeds if feed.traits.incremental and not feed.traits.sequenced}
+
+
+def _beside_books(run: Run, report: Report, times: int) -> dict[str, int]:
+    """Return the gaps; but not of vague books, of which there may be one each of so many `times`."""
+    vague = _vague(run)
+    return {name: count for name, count in report.gaps.items() if count > (times if name in vague else 0)}
 
 
 def _proof(run: Run, report: Report) -> Proof:

@@ -60,7 +60,7 @@ class Run:
             AssertionError: see `oracle.compare`; or a subscription is not served again.
         """
         down = [f"{feed.sub} is {feed.state}" for feed in self.feeds if feed.state not in ("live", "refused")]
-        assert down == []
+        assert not down, f"not served again: {down}"
         now = asyncio.get_running_loop().time()
         alive = self.alive if several else None
         return compare(self.sim.log, load(self.sim.dialect), self.feeds, list(self.records), now, alive)

@@ -68,7 +68,7 @@ class Plan:
 
 
 def plan(seed: int, *, dialect: str | None = None, redundancy: int | None = None, instruments: int | None = None,
-         seconds: float | None = None, count: int | None = None) -> Plan:  # fmt: skip
+         seconds: float | None = None, count: int | None = None, calm: float = CALM) -> Plan:  # fmt: skip
     """Draw a run; what is given is not drawn. `count` faults strike within `seconds`, before a calm end."""
     rng = random.Random(f"soak/{seed}")
     drawn = rng.choice(ALL), rng.choice((1, 2)), rng.choice((4, 8, 12, 20)), rng.uniform(60, 240), rng.randint(4, 14)
@@ -84,12 +84,14 @@ def plan(seed: int, *, dialect: str | None = None, redundancy: int | None = None
         and (checksum == "real" or kind.checksum == "zero" or dialect != "okx-v5")
     ]  # fmt: skip
     struck = [(rng.uniform(2, seconds), rng.choice(names)) for _ in range(count)]
+    dead = [at for at, name in struck if name == "kill"][1:]  # an exchange can be killed once at a time
+    struck = [(at, "drop" if at in dead else name) for at, name in struck]
     faults = tuple((at, _text(FAULTS[name], rng)) for at, name in sorted(struck))
     kinds = [FAULTS[name] for _, name in struck]
     reasons = frozenset().union(*(kind.reasons for kind in kinds)) | {"disconnected", "stale", "sequence"}
     allowed = sum(6 * kind.longest for kind in kinds) + 30
     return Plan(
-        seed, dialect, redundancy, rotate_after, checksum, instruments, seconds + CALM, faults, allowed, reasons
+        seed, dialect, redundancy, rotate_after, checksum, instruments, seconds + calm, faults, allowed, reasons
     )
 
 
