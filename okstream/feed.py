@@ -24,8 +24,6 @@ from .statements import Statements
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
 _TAIL = 4096
-_NO_FIT = 5.0
-"""Seconds that the book which leads may be behind before another is followed within a declared gap."""
 
 
 class Feed(Continuity):
@@ -119,7 +117,7 @@ class Feed(Continuity):
         unnumbered = source.joining and source.chain is not None and not self.traits.sequenced
         if unnumbered and not self._level(source) and (waiting or not self._behind(source)):
             return self._rejoined(source, reason, recv)
-        if source.joining and waiting and self.keeps and self._overlaps(waiting[0]):
+        if source.joining and waiting and self.keeps and self._ahead(waiting[0]):
             return self._differing(source, list(waiting))
         deliveries: list[Delivery] = []
         for message in waiting:
@@ -157,8 +155,6 @@ class Feed(Continuity):
         self.trim(source)
         tail, pace = source.tail, self.traits.pace
         patience = 1.0 if pace is None else pace.patience
-        if tail and self.traits.incremental and not self._fits(source):
-            patience = max(patience, _NO_FIT)
         if tail and (recv - tail[0].recv > patience * 1e9 or len(tail) > _TAIL):
             return self.lead(source, recv, "stale")
         return []
@@ -249,13 +245,6 @@ class Feed(Continuity):
         last = self.last
         return isinstance(last, Book) and last.checksum is not None and source.passed == mark(last)
 
-    def _fits(self, source: Source) -> bool:
-        """Whether what waits in the tail of `source` follows on what was delivered."""
-        book, last = source.tail[0].records[0], self.last
-        if not isinstance(book, Book) or not isinstance(last, Book) or not self.traits.sequenced:
-            return self._level(source)
-        return book.prev is not None and last.seq is not None and -1 < book.prev <= last.seq
-
     def _behind(self, source: Source) -> bool:
         last = self.last
         return source.passed is not None and last is not None and (source.passed[0] or 0) < (last.ts or 0)
@@ -274,37 +263,37 @@ class Feed(Continuity):
         first, last = message.records[0], self.last
         doubtful, self.doubtful = self.doubtful, False
         if source.chain is None or not isinstance(first, Book) or not isinstance(last, Book):
-            # What one connection brings at once, and the other had not brought while it seemed mute, was lost there.
+            # What one connection brings at once, and the other had not brought while it seemed mute, was lost there;
+            # trades tell by themselves.
+            doubtful = doubtful and not self.counted
             return self._accept(message, self._interrupted("stale", message.recv)) if doubtful else None
         if not self.traits.sequenced:
             return None if self._level(source) else self._rejoined(source, reason, message.recv)
+        if not self._ahead(message):
+            return None
+        if self.keeps:
+            return self._differing(source, [message])
         if first.action == "snapshot":
             return self._accept(message, self._interrupted(reason, message.recv))
-        if first.prev == last.seq:
-            return None
-        if self._overlaps(message):
-            if self.keeps:
-                return self._differing(source, [message])
+        if first.prev is not None and last.seq is not None and message.epoch == self.epoch and first.prev < last.seq:
             message.records = [replace(first, prev=last.seq), *message.records[1:]]
             return None
         source.broken = (reason, {"expected": last.seq, "prev": first.prev, "seq": first.seq})
         return []
 
-    def _overlaps(self, message: Message) -> bool:
-        """Whether a change of a numbered book begins before what was delivered last, and goes beyond it."""
+    def _ahead(self, message: Message) -> bool:
+        """Whether a numbered book is beyond what was delivered last, and does not just follow on it."""
         first, last = message.records[0], self.last
-        if not isinstance(first, Book) or not isinstance(last, Book) or message.epoch != self.epoch:
+        if not isinstance(first, Book) or not isinstance(last, Book) or not self.traits.sequenced:
             return False
-        if first.prev is None or first.seq is None or last.seq is None:
-            return False
-        return 0 <= first.prev < last.seq < first.seq
+        return first.prev != last.seq or first.action == "snapshot"
 
     def _differing(self, source: Source, messages: list[Message]) -> list[Delivery]:
         """
         Deliver in place of `messages`, the last that `source` brought, what changes the delivered book into its own.
 
-        Its changes alone would do, for their rows are absolute, but for the far end of the window of levels: what came
-        into it and left it again between the two places is named by neither.
+        Its changes alone would nearly do, for their rows are absolute. But at the far end of the window of levels what
+        came in and left again between the two places is named by neither.
         """
         source.joining = False
         last, latest, before = self.last, source.latest, self._kept.levels()

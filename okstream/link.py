@@ -175,8 +175,9 @@ class Link:
         while True:
             await self._stay(talk)
             successor = await self._replaced(talk)
-            await self._retire(talk)
-            talk = successor
+            if successor is not None:
+                await self._retire(talk)
+                talk = successor
 
     async def _stay(self, talk: Conversation) -> None:
         """Return when `talk` is to be replaced; raises what ends it."""
@@ -220,9 +221,9 @@ class Link:
             self._lost_at = None
         self._say("live", None)
 
-    async def _replaced(self, talk: Conversation) -> Conversation:
+    async def _replaced(self, talk: Conversation) -> Conversation | None:
         """
-        Return a conversation that brings everything `talk` does, or goes on where that has ended.
+        Return a conversation that brings everything `talk` does, or goes on where that has ended; None: stay with it.
 
         Raises what ended `talk` if there is no other by then.
         """
@@ -238,6 +239,9 @@ class Link:
                 await asyncio.wait([self._talks[talk]], timeout=delay)
             if self._talks[talk].done():
                 await self._ended(talk)
+            if not self._must(talk):
+                talk.opened = self._loop.time()  # by its age it is due again after as long
+                return None
 
     async def _beside(self, talk: Conversation) -> Conversation | None:
         """Open a connection beside `talk`; return it once all flows there or `talk` has ended, None where it fails."""
@@ -248,32 +252,66 @@ class Link:
             successor = await begin
         finally:
             await _cancelled(begin)
-        task = self._talks[successor]
+        opened = self._loop.time()
+        if talk.session is not None:
+            talk.session.call(opened)
+            talk.wake.set()
         successor.succeeds = True
-        try:
-            async with asyncio.timeout(_TAKE_OVER):
-                while not (task.done() or old.done() or (successor.session and successor.session.flowing)):
-                    successor.changed.clear()
-                    change = self._loop.create_task(successor.changed.wait())
-                    await asyncio.wait([change, old], return_when=asyncio.FIRST_COMPLETED)
-                    await _cancelled(change)
-        except TimeoutError:
-            log.warning("%s: not everything flows on the new connection yet; going on with it", self.name)
+        ready = await self._settled(talk, successor)
         successor.succeeds = False
-        if task.done():
+        task = self._talks[successor]
+        if task.done() or successor.session is None:
             del self._talks[successor]
+            await asyncio.wait([task])
             task.result()
             return None
+        if not ready and not old.done() and not self._must(talk):
+            log.warning("%s: not everything flows on the new connection; staying with the old one", self.name)
+            await _cancelled(self._talks.pop(successor))
+            return None
+        if talk.session is not None and talk.session.heard < opened:
+            talk.session.doubt()
         return successor
+
+    async def _settled(self, talk: Conversation, successor: Conversation) -> bool:
+        """Wait until all flows with `successor`, and `talk` has given a sign of life; or one of them ends."""
+        old, task, opened = self._talks[talk], self._talks[successor], self._loop.time()
+        try:
+            async with asyncio.timeout(_TAKE_OVER):
+                while not (task.done() or old.done() or talk.session is None):
+                    if successor.session is None:
+                        return False
+                    if successor.session.flowing and talk.session.heard >= opened:
+                        return True
+                    successor.changed.clear()
+                    change = self._loop.create_task(successor.changed.wait())
+                    try:
+                        # What `talk` hears changes nothing there: looked at as often as a session looks.
+                        await asyncio.wait([change, old, task], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        await _cancelled(change)
+        except TimeoutError:
+            pass
+        return successor.session is not None and successor.session.flowing
+
+    def _must(self, talk: Conversation) -> bool:
+        """Whether `talk` has to be left, and not only might be."""
+        return talk.session is None or talk.session.leaving is not None
 
     async def _retire(self, talk: Conversation) -> None:
         """End `talk`, which another has replaced."""
         talk.retiring = True
-        await _cancelled(self._talks.pop(talk))
+        task = self._talks.pop(talk)
+        await _cancelled(task)
+        if not task.cancelled():
+            task.exception()  # it ended by itself: another has taken over
 
     async def _end(self) -> None:
         talks, self._talks = self._talks, {}
         await _cancelled(*talks.values())
+        for task in talks.values():
+            if not task.cancelled():
+                task.exception()
 
     def _failed(self, error: Exception) -> float:
         """Say why the connection failed; return the seconds until the next; raise if there is no point in it."""

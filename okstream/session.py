@@ -181,6 +181,22 @@ class Session:
         self.leaving = self.leaving or self.oversight.leaving
         return deliveries
 
+    def doubt(self) -> None:
+        """What was not brought by this connection, another one that brings it at once shows to be lost."""
+        for source in self._sources.values():
+            source.feed.doubtful = True
+
+    def call(self, now: float) -> None:
+        """Ask for a sign of life, whatever was heard last."""
+        if self._pinged is None:
+            self._outbox.append(self._dialect.ping())
+            self._last_ping = self._pinged = now
+
+    @property
+    def heard(self) -> float:
+        """When anything came last, in seconds of the monotonic clock."""
+        return self._heard
+
     @property
     def flowing(self) -> bool:
         """Whether each subscription flows, or was acknowledged long enough ago and had nothing to show."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 OVERDUE = 3
 _SHAKEN_NS = 5_000_000_000
-_QUIET_NS = 10_000_000_000
 _SETTLED_NS = 2_000_000_000
 """How long after an acknowledgement what happened before it may still be on its way over another connection."""
 
@@ -82,12 +81,10 @@ class Source:
         return self._acknowledged is not None
 
     def settled(self, now: int) -> bool:
-        """Whether it can stand in for another connection; or has nothing to show, though there was time for it."""
-        if self.feed.state == "refused" or self.covers(now):
-            return True
+        """Whether it can stand in for another connection."""
         if not self.feed.parsed:
-            return self.flowing
-        return self._acknowledged is not None and self._acknowledged <= now - _QUIET_NS
+            return self.flowing or self.feed.state == "refused"
+        return self.feed.state == "refused" or self.covers(now)
 
     @property
     def proves(self) -> bool:
