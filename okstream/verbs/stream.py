@@ -39,8 +39,8 @@ async def run(arguments: argparse.Namespace) -> int:
         depth=arguments.depth,
         every=arguments.every,
     )
-    streaming.check(*subs)
-    venue = simulated("okx-v5", "ws://127.0.0.1", "") if arguments.venue == SIM else find(arguments.venue)
+    venue = simulated(DIALECTS[0], "ws://127.0.0.1", "") if arguments.venue == SIM else find(arguments.venue)
     for sub in subs:
         resolvable(sub, venue.at(arguments.url) if arguments.url else venue)
+    streaming.check(*subs)
     return await serve(streaming, sink, [(sub, None) for sub in subs], arguments.stats, arguments.duration)
