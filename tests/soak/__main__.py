@@ -5,7 +5,6 @@ SEED= repeats one run by the name it was printed with: `SEED=random/17`, `SEED=k
 """
 
 # ruff: noqa: T201
-import logging
 import os
 import random
 import sys
@@ -14,33 +13,14 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count
+from multiprocessing import active_children
 
-from .episodes import Proof, kills, random_faults, rotations, stalled
+from .episodes import Proof
 from .faults import ALL
-from .freezing import freezes
+from .runs import run
 from .schedule import plan
 
-ROTATIONS = 100
-KILLS = 200
 _FIXED = [f"{name}/{dialect}" for name in ("rotations", "kills") for dialect in ALL] + ["stalled/1"]
-
-
-def run(name: str, seconds: float) -> Proof:
-    """Do the run that is called `name`; `seconds` is how long one in real time may take."""
-    logging.disable(logging.CRITICAL)
-    kind, _, what = name.partition("/")
-    match kind:
-        case "random":
-            return random_faults(plan(int(what)))
-        case "rotations":
-            return rotations(what, ROTATIONS)
-        case "kills":
-            return kills(what, KILLS)
-        case "freezes":
-            return freezes(int(what), seconds)
-        case "stalled":
-            return stalled(seed=int(what))
-    raise SystemExit(f"no run is called {name!r}")
 
 
 def names(first: int) -> Iterator[str]:
@@ -66,7 +46,10 @@ def soak(seconds: float, first: int) -> int:
                 name = under_way.pop(future)
                 if (error := future.exception()) is not None:
                     _blame(name, error)
+                    children = active_children()
                     pool.shutdown(wait=False, cancel_futures=True)
+                    for child in children:
+                        child.terminate()
                     return 1
                 total.add(future.result())
                 done.append(name)

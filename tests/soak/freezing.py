@@ -32,7 +32,9 @@ def freezes(seed: int, seconds: float) -> Proof:
 
 
 async def _freezes(rng: random.Random, seed: int, seconds: float) -> Proof:
-    loop = asyncio.get_running_loop()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)  # nothing may stay behind stopped
     dialect, redundancy = rng.choice(("okx-v5", "okx-v5", "okex-v3", "okex-v1")), rng.choice((1, 2))
     start_ns = time.time_ns() - int(loop.time() * 1e9)
     began, subs = loop.time(), wanted(dialect, 4)
