@@ -293,6 +293,25 @@ def test_the_page_names_every_state_and_reason_and_the_number_of_the_schema():
     assert f"Its number is **{SCHEMA}**" in PAGE
 
 
+WRITERS = "".join(path.read_text("utf-8") for path in sorted(Path(records.__file__).parent.glob("*.py")))
+
+
+def test_the_page_tells_which_names_nothing_writes_yet():
+    told = set(re.findall("`([a-z]+)`", SECTIONS["Not written yet"]))
+    for name in {*GAP_REASONS, *Status.STATES, "recovered", "rest"}:
+        written = re.findall(rf"""[(=,:]\s*"{name}"[,)\s]""", re.sub("GAP_REASONS = .*|STATES: .*?\\)", "", WRITERS))
+        assert (name in told) != bool(written), name
+
+
+def test_the_page_names_every_detail_of_a_void_book():
+    chain = (Path(records.__file__).parent / "chain.py").read_text("utf-8")
+    details = re.findall(r"_broken\(\s*\"\w+\", (\{.*?\})\)", chain)
+    keys = {key for detail in details for key in re.findall(r"\"(\w+)\":", detail)}
+    told = set(re.findall("`([a-z]+)`", "".join(map("".join, table(section("status"), "gap")))))
+    assert len(details) >= 6
+    assert keys <= told
+
+
 def test_the_page_gives_the_identity_that_the_code_makes():
     rows = {re.findall("`([a-z_]+)`", row[0])[0]: re.findall("`([a-z_]+)`", row[1]) for row in table(
         SECTIONS["Identity"], "type") if row[0].startswith("`")}  # fmt: skip
