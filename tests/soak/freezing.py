@@ -1,6 +1,7 @@
 """A process that is stopped for up to 45 s, in real time: it wakes up with a full socket, or to a closed one."""
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -28,7 +29,10 @@ _LAST = 50.0
 
 def freezes(seed: int, seconds: float) -> Proof:
     """Stop and continue a streaming process, or its exchange, for `seconds` of real time."""
-    return asyncio.run(_freezes(random.Random(f"freezes/{seed}"), seed, seconds))
+    try:
+        return asyncio.run(_freezes(random.Random(f"freezes/{seed}"), seed, seconds))
+    except asyncio.CancelledError:
+        os._exit(1)  # a worker that was told to end; its pool waits for that
 
 
 async def _freezes(rng: random.Random, seed: int, seconds: float) -> Proof:
