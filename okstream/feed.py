@@ -261,11 +261,10 @@ class Feed(Continuity):
             return self._repeated(message) or self._text(message)
         source.joining = False
         first, last = message.records[0], self.last
-        doubtful, self.doubtful = self.doubtful, False
         if source.chain is None or not isinstance(first, Book) or not isinstance(last, Book):
             # What one connection brings at once, and the other had not brought while it seemed mute, was lost there;
             # trades tell by themselves.
-            doubtful = doubtful and not self.counted
+            doubtful, self.doubtful = self.doubtful and not self.counted, False
             return self._accept(message, self._interrupted("stale", message.recv)) if doubtful else None
         if not self.traits.sequenced:
             return None if self._level(source) else self._rejoined(source, reason, message.recv)
@@ -296,6 +295,7 @@ class Feed(Continuity):
         came in and left again between the two places is named by neither.
         """
         source.joining = False
+        doubtful, self.doubtful = self.doubtful, False
         last, latest, before = self.last, source.latest, self._kept.levels()
         after = source.kept.levels() if source.kept is not None else None
         if before is None or after is None or latest is None or not isinstance(last, Book):
@@ -306,7 +306,8 @@ class Feed(Continuity):
         source.kept = None
         whole = messages.pop()
         texts = [delivery for message in messages for delivery in self._text(message)]
-        return texts + self._accept(Message([change], whole.recv, whole.text, whole.weight, epoch=whole.epoch))
+        opened = self._interrupted("stale", whole.recv) if doubtful else []
+        return texts + self._accept(Message([change], whole.recv, whole.text, whole.weight, epoch=whole.epoch), opened)
 
     def _rejoined(self, source: Source, reason: str, recv: int) -> list[Delivery]:
         """
@@ -320,10 +321,11 @@ class Feed(Continuity):
         self._seen.forget_recent()
         bids, asks = levels.top()
         held, self._held = self._held, None
-        if held is not None and self.state == "live" and self.gap is None:
+        doubtful, self.doubtful = self.doubtful, False
+        if held is not None and self.state == "live" and self.gap is None and not doubtful:
             bids, asks = difference(held, (bids, asks))
             return self._deliver([replace(latest, action="update", bids=bids, asks=asks)], recv)
-        opened = self._interrupted(reason, recv)
+        opened = self._interrupted("stale" if doubtful else reason, recv)
         return self._deliver([replace(latest, action="snapshot", bids=bids, asks=asks)], recv, opened)
 
     def _filling(self, source: Source, message: Message) -> Source | None:

@@ -51,6 +51,7 @@ class Following:
                 log.warning("%s: %s cannot be resolved yet: %s", venue.name, pattern, error)
                 await asyncio.sleep(_RETRY)
         subs = [replace(pattern, inst=inst) for inst in insts]
+        log.info("%s: %s means %d instruments", venue.name, pattern, len(subs))
         self._patterns[venue.name, pattern] = set(subs)
         return subs
 
@@ -74,8 +75,7 @@ class Following:
             rest = self._links.rest(venue)
             if rest is None:
                 raise ConfigError(
-                    f"{venue.name}, as it is reached here, has no REST interface, which patterns need: "
-                    "name each instrument instead"
+                    f"{venue.name} cannot be asked over REST what patterns mean; is the proxy an HTTP one?"
                 )
             listing = self._listings[venue.name] = Listing(rest)
             self._start(listing.follow(partial(self._changed, venue)), f"listings of {venue.name}")

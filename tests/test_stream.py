@@ -400,7 +400,6 @@ def test_two_exchanges_and_two_accounts_in_one_stream():
         (("orders",), {"accounts": CREDENTIALS}, "say which of test, second"),
         (("orders", {"account": "tset"}), {"accounts": CREDENTIALS}, r"no account 'tset'.*Did you mean 'test'"),
         (("tickers:BTC-USDT",), {}, "'ticker'"),
-        (("ticker:BTC-*",), {}, "patterns"),
         (("ticker",), {}, "wants an instrument"),
         (("ticker:BTC-USDT", "ETH-USDT"), {}, "names its items already"),
         ((Subscription("ticker", "BTC-USDT"), "ETH-USDT"), {}, "whole subscription"),
