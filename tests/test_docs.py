@@ -1,4 +1,7 @@
-"""docs/library.md and docs/simulator.md: every block runs, every name, option and fault is there with its default."""
+"""
+docs/library.md, channels.md and simulator.md: every block runs; every name, option, limit and fault is there, with what
+it is by default.
+"""
 
 import argparse
 import os
@@ -16,12 +19,17 @@ import orjson
 import pytest
 
 import okstream
+from okstream import patterns
 from okstream.channels import parse
+from okstream.dialects import load
 from okstream.simulator import DIALECTS, FAULTS, TEST_ACCOUNT, Settings, command, v5_rest
 from okstream.simulator.faults import COMMON, IMMEDIATE
+from okstream.venues import VENUES
 
 DOCS = Path(__file__).parent.parent / "docs"
-LIBRARY, SIMULATOR = ((DOCS / name).read_text(encoding="utf-8") for name in ("library.md", "simulator.md"))
+LIBRARY, SIMULATOR, CHANNELS = (
+    (DOCS / name).read_text(encoding="utf-8") for name in ("library.md", "simulator.md", "channels.md")
+)
 TIMEOUT = 30
 
 RUN = """
@@ -88,6 +96,56 @@ def test_every_user_channel_of_the_table_can_be_asked_for():
         stream = okstream.Stream("sim", dialect=dialect)
         for form in quoted(forms):
             stream.check(*parse(form))
+
+
+def watched(dialect):
+    """Return by channel after how many seconds of silence it is stale (None: never), and whether REST is asked."""
+    found = {}
+    for name in dialect.CHANNELS:
+        for form in (f"{name}:BTC-USDT", f"{name}:BTC-USDT-SWAP", f"{name}:instType=SWAP", name):
+            try:
+                pace = dialect.traits(parse(form)[0]).pace
+            except okstream.ConfigError:
+                continue
+            if pace is not None:
+                due = None if pace.due is None else max(10, 5 * pace.every, 1.25 * pace.due + 5)
+                found[name] = (due, pace.asked and not name.startswith("candle"))
+            break
+    return found
+
+
+def test_what_silence_means_is_told_of_every_channel_that_speaks_regularly():
+    told = {}
+    for generation, names, stale in table(CHANNELS, "| | channel | stale |"):
+        due = re.match(r"after ([\d.]+) s", stale)
+        for name in quoted(names):
+            told[generation, name] = (float(due[1]) if due else None, "REST" in stale)
+    for name in DIALECTS:
+        generation = name.rpartition("-")[2]
+        known = {
+            (generation, channel): how
+            for channel, how in watched(load(name)).items()
+            if not channel.startswith("candle") or channel == "candle-1m"
+        }
+        if generation == "v5":
+            known.pop(("v5", "positions"))  # told with `account`
+        assert {key: how for key, how in told.items() if key[0] == generation} == known
+
+
+def test_the_limits_of_the_table_are_those_of_the_code():
+    for name, row in zip(DIALECTS, table(CHANNELS, "| | connects |"), strict=True):
+        limits = next(venue.limits for venue in VENUES.values() if venue.dialect == name)
+        numbers = [int(found[0]) if (found := re.findall(r"\d+", cell)) else None for cell in row[1:]]
+        known = [limits.connects, limits.requests, None, limits.deep_books, limits.channel_connections]
+        assert numbers[:2] + numbers[3:] == known[:2] + known[3:]
+        assert numbers[2] == -(-limits.request_bytes // 1024)
+
+
+def test_every_pattern_of_the_table_means_what_it_says():
+    for pattern, meaning in table(CHANNELS, "| pattern |"):
+        kinds = {kind.name for kind in patterns.kinds(quoted(pattern)[0])}
+        words = {"SPOT": "spot", "SWAP": "swap", "FUTURES": "futures", "OPTION": "calls"}
+        assert all(words[kind] in meaning for kind in kinds - ({"FUTURES"} if "SWAP" in pattern else set()))
 
 
 def test_every_fault_is_in_its_table_with_its_options_and_what_it_does():

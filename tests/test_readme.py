@@ -1,5 +1,6 @@
 """The README tells the truth: its quick starts run, its tables are complete."""
 
+import asyncio
 import json
 import os
 import re
@@ -12,9 +13,12 @@ import pytest
 from okstream import exits
 from okstream.dialects import load
 from okstream.records import TYPES
+from okstream.simulator import Simulator
 from okstream.venues import DIALECTS, VENUES
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+CHANNELS = (ROOT / "docs" / "channels.md").read_text("utf-8")
 BIN = str(Path(sys.executable).parent)
 ENDLESS = ("okstream run --config config.toml", "okstream simulate")
 TIMEOUT = 30
@@ -54,11 +58,60 @@ def test_the_daemon_of_the_readme_writes_its_file(tmp_path):
     assert types == {"status", "ticker", "book"}
 
 
-def test_the_python_of_the_readme_runs(tmp_path):
-    (code,) = blocks("python")
+PROGRAMS = [code for code in blocks("python") if "import okstream" in code]
+(REBUILDING,) = [code for code in blocks("python") if "import okstream" not in code]
+
+
+@pytest.mark.parametrize(("code", "lines"), list(zip(PROGRAMS, (3, 1), strict=True)))
+def test_the_python_of_the_readme_runs(code, lines, tmp_path):
     done = run([sys.executable, "-W", "error", "-c", code], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 3
+    assert len(done.stdout.splitlines()) == lines
+
+
+def books_of(pushes):
+    """Return the best bid and ask behind each sequence number, as the exchange meant to send them."""
+    sides, best = {}, {}
+    for push in pushes:
+        row = push.payload["data"][0]
+        if push.payload["action"] == "snapshot":
+            sides = {"bids": {}, "asks": {}}
+        for name, side in sides.items():
+            side.update((price, size) for price, size, *_ in row[name])
+            sides[name] = {price: size for price, size in side.items() if size != "0"}
+        best[row["seqId"]] = [max(sides["bids"], key=float), min(sides["asks"], key=float)]
+    return best
+
+
+async def streamed(faults):
+    """Return the lines of a book whose exchange has `faults`, what it meant to send, and how many have struck."""
+    async with Simulator() as exchange:
+        for fault in faults:
+            exchange.inject(fault)
+        streaming = await asyncio.create_subprocess_exec(
+            f"{BIN}/okstream", "stream", "-q", "--url", exchange.url, "--duration", "3", "book:BTC-USDT",
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        lines, _ = await asyncio.wait_for(streaming.communicate(), TIMEOUT)
+        truth = books_of(exchange.log.pushes("books:instId=BTC-USDT"))
+        return lines, truth, sum(exchange.counters.faults.values())
+
+
+@pytest.mark.parametrize(
+    "faults", [["gap:channel=books", "gap:channel=books,after=1.5"], ["gap:channel=books", "drop:after=1"]]
+)
+def test_the_book_rebuilt_as_the_readme_says_is_the_exchanges(faults):
+    lines, truth, struck = asyncio.run(streamed(faults))
+    records = [json.loads(line) for line in lines.splitlines()]
+    opened = [record for record in records if record["type"] == "gap" and record["state"] == "open"]
+    assert len(opened) == struck >= 2
+    done = subprocess.run(
+        [sys.executable, "-c", REBUILDING], input=lines, capture_output=True, timeout=TIMEOUT, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    rebuilt = [line.split() for line in done.stdout.decode().splitlines()]
+    assert len(rebuilt) == sum(record["type"] == "book" for record in records) > 10
+    assert [best for _, *best in rebuilt] == [truth[int(seq)] for seq, *_ in rebuilt]
 
 
 def test_the_excerpt_has_the_form_of_real_records():
@@ -76,7 +129,7 @@ def test_every_venue_and_exit_code_is_in_its_table():
 
 
 def test_every_channel_is_in_its_table_under_the_right_dialects():
-    table = README[README.index("| channel | v5 |") :]
+    table = CHANNELS[CHANNELS.index("| channel | v5 |") :]
     rows = re.findall(r"^\| (`.*?) \|\s*(\w*)\s*\|\s*(\w*)\s*\|\s*(\w*)\s*\|", table, re.MULTILINE)
     told = {name: cells for names, *cells in rows for name in re.findall(r"`([\w-]+)`", names)}
     for column, dialect in enumerate(DIALECTS):
