@@ -249,6 +249,7 @@ def test_the_new_link_is_lost_and_the_old_one_goes_on():
     assert links == ["started", "connecting", "live", "rotating", "rotating", "live"]
 
 
+@pytest.mark.xfail(reason="its sources stay, and its verdict counts for the old link", strict=True)
 def test_a_replacement_that_stays_silent_is_not_preferred_to_what_flows(caplog):
     async def scenario(scene):
         await scene.subscribe(*PUBLIC)
