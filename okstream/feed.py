@@ -301,8 +301,12 @@ class Feed(Continuity):
         if before is None or after is None or latest is None or not isinstance(last, Book):
             source.broken = ("sequence", None)
             return []
-        bids, asks = difference(before.top(), after.top())
-        change = replace(latest, action="update", bids=bids, asks=asks, prev=last.seq)
+        bids, asks = after.top()
+        if doubtful:
+            change = replace(latest, action="snapshot", bids=bids, asks=asks, prev=-1)
+        else:
+            bids, asks = difference(before.top(), (bids, asks))
+            change = replace(latest, action="update", bids=bids, asks=asks, prev=last.seq)
         source.kept = None
         whole = messages.pop()
         texts = [delivery for message in messages for delivery in self._text(message)]
