@@ -25,8 +25,8 @@ def _read(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
-def _address(text: str) -> str:
-    return str(ip_address(text))
+def _address(value: Any) -> Any:
+    return str(ip_address(value)) if isinstance(value, str) else value
 
 
 _Seconds = Annotated[float, BeforeValidator(_read), Field(gt=0, lt=1e9)]

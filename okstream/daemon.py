@@ -113,6 +113,7 @@ async def _subscribed(streaming: Stream, sub: Subscription, venue: str | Venue |
 
 async def _report(streaming: Stream, period: float) -> int:
     """Write a line about the flow to stderr each `period` seconds, for ever."""
+    streaming.stats()  # from the first look on, times are taken, too
     while True:
         await asyncio.sleep(period)
         stats = streaming.stats()

@@ -129,7 +129,6 @@ def test_books_at_fixed_times_are_snapshots_of_so_many_levels():
     books = records(done.stdout)
     assert (done.returncode, done.stderr, len(books)) == (0, "", 4)
     assert {(book["action"], len(book["bids"]), len(book["asks"])) for book in books} == {("snapshot", 3, 3)}
-    assert all(book["recv"] % 100_000_000 < 50_000_000 for book in books)
 
 
 def test_a_pattern_is_all_that_it_means():
@@ -185,7 +184,7 @@ def test_lists_show_every_venue_and_channel():
         (["stream", "tickers:BTC-USDT"], "channel 'tickers' is called 'ticker' here"),
         (["stream", "ticker"], "ticker wants an instrument: ticker:BTC-USDT"),
         (["stream", *SIM[1:], "ticker:*"], "write *-USDT for pairs, *-USDT-SWAP for swaps"),
-        (["stream", "--url", "ws://127.0.0.1:1", "ticker:*-USDT"], "has no REST interface here, which patterns need"),
+        (["stream", "--url", "ws://127.0.0.1:1", "ticker:*-USDT"], "has no REST interface to ask what it means"),
         (["stream", "--venue", "sim", "--depth", "5", "book:BTC-USDT"], "--depth and --every go together: --depth 5"),
         (["stream", "--venue", "sim", "--every", "1s", "book:BTC-USDT"], "--depth and --every go together"),
         ([*SIM, "--depth", "5", "--every", "1s", "ticker:BTC-USDT"], "--depth is for books that come as changes"),
@@ -438,7 +437,7 @@ def test_check_spreads_books_over_links_and_names_patterns(tmp_path):
     assert done.stdout.splitlines() == [
         "20 links: wss://ws.okx.com/ws/v5/public and wss://b.example/ws/v5/public: "
         "300 subscriptions, each on 2 links, 20 requests",
-        "2 links: wss://wseea.okx.com/ws/v5/public: book:*-USDT-SWAP as resolved at start",
+        "2 links: wss://wseea.okx.com/ws/v5/public: resolved at start: book:*-USDT-SWAP",
         "output: stdout, the best 5 levels each 0.1 s, json",
         "memory: 1233 MiB of buffers at most, and more for what patterns mean",
     ]
@@ -447,7 +446,7 @@ def test_check_spreads_books_over_links_and_names_patterns(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('url = "ws://127.0.0.1:1"\nsubscriptions = ["book:*-USDT"]', "has no REST interface here"),
+        ('url = "ws://127.0.0.1:1"\nsubscriptions = ["book:*-USDT"]', "has no REST interface to ask what it means"),
         ('subscriptions = ["book:*"]', "'*' means no instrument (a star stands for no dash)"),
         ('others = ["wss://b.example/gateway"]\nsubscriptions = ["bbo:BTC-USDT"]', "write only wss://host or ws://"),
         ('others = ["https://b.example"]\nsubscriptions = ["bbo:BTC-USDT"]', "is not a WebSocket URL"),

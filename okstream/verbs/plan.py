@@ -10,19 +10,6 @@ from okstream.rest import shown
 from okstream.venues import Venue
 
 
-def resolvable(sub: Subscription, venue: Venue) -> None:
-    """
-    Say whether `venue` can be asked what `sub` means, which is any subscription but a pattern.
-
-    Raises:
-        ConfigError: it has no REST interface to ask, or no instrument can have such a name.
-    """
-    if sub.is_pattern:
-        kinds(sub.inst or "")
-        if venue.rest is None:
-            raise ConfigError(f"{sub}: {venue.name} has no REST interface here, which patterns need: name instruments")
-
-
 class Place:
     """What is planned of one venue, path and account."""
 
@@ -40,8 +27,9 @@ class Place:
         """Raises ConfigError: the exchange cannot tell it from another, or it takes too many connections."""
         traits = self._dialect.traits(sub)
         if sub.is_pattern:
-            resolvable(sub, self._venue)
-            self.patterns.append(sub)
+            kinds(sub.inst or "")
+            if sub not in self.patterns:
+                self.patterns.append(sub)
         elif (same := self._subs.setdefault(traits.key, sub)) != sub:
             raise ConfigError(f"{same} and {sub} are the same to {self._venue.name}")
         else:
@@ -59,10 +47,10 @@ class Place:
         count = "link" if self.links == 1 else f"{self.links} links"
         twice = f", each on {self._redundancy} links" if self._redundancy > 1 else ""
         who = f" as {self._account}" if self._account else ""
-        what = [_many(len(self._subs), "subscription") + twice] if self._subs else []
-        what += [_many(self._requests(), "request")] if self._subs else []
-        what += [f"{pattern} as resolved at start" for pattern in self.patterns]
-        return f"{count}: {self._where()}{who}: {', '.join(what)}"
+        what = f"{_many(len(self._subs), 'subscription')}{twice}, {_many(self._requests(), 'request')}"
+        patterns = f"resolved at start: {', '.join(map(str, self.patterns))}"
+        parts = ([what] if self._subs else []) + ([patterns] if self.patterns else [])
+        return f"{count}: {self._where()}{who}: {'; '.join(parts)}"
 
     def _where(self) -> str:
         if self._venue.name == venues.SIM:

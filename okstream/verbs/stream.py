@@ -7,11 +7,10 @@ from okstream import accounts
 from okstream.channels import BOOKS, parse
 from okstream.daemon import configure_log, serve
 from okstream.errors import ConfigError
+from okstream.patterns import kinds
 from okstream.sinks.lines import Lines
 from okstream.stream import Stream
-from okstream.venues import DIALECTS, SIM, find, simulated
-
-from .plan import resolvable
+from okstream.venues import DIALECTS, SIM
 
 
 async def run(arguments: argparse.Namespace) -> int:
@@ -39,8 +38,8 @@ async def run(arguments: argparse.Namespace) -> int:
         depth=arguments.depth,
         every=arguments.every,
     )
-    venue = simulated(DIALECTS[0], "ws://127.0.0.1", "") if arguments.venue == SIM else find(arguments.venue)
-    for sub in subs:
-        resolvable(sub, venue.at(arguments.url) if arguments.url else venue)
     streaming.check(*subs)
+    for sub in subs:
+        if sub.is_pattern:
+            kinds(sub.inst or "")  # raises where no instrument can have such a name
     return await serve(streaming, sink, [(sub, None) for sub in subs], arguments.stats, arguments.duration)
