@@ -32,6 +32,7 @@ class Pace:
 
 _SUSPECT = 10.0
 _RECHECK_CAP = 300.0
+_QUIET = 30.0
 _MARGIN = 5.0
 _CONFIRM = 2.0
 _FIRST = 15.0
@@ -75,8 +76,8 @@ class Watch:
         for key, pace, last, flowing in heard:
             silence = (now - last) / _NS
             if silence < max(_SUSPECT, 5 * pace.every):
-                self._doubts.pop(key, None)
-            elif not flowing:
+                continue
+            if not flowing:
                 if silence >= _FIRST:
                     stale.append(key)
             elif pace.due is not None and silence > 1.25 * pace.due + _MARGIN:
@@ -109,6 +110,10 @@ class Watch:
 
     def _doubt(self, key: str, last: int, now: int) -> _Doubt:
         doubt = self._doubts.get(key)
-        if doubt is None or doubt.heard != last:
+        if doubt is None:
             doubt = self._doubts[key] = _Doubt(last, now)
+        elif doubt.heard != last:
+            # What is quiet for long between its keep-alives is not asked about ever anew.
+            wait = doubt.wait if last - doubt.heard >= _QUIET * _NS else _SUSPECT
+            doubt = self._doubts[key] = _Doubt(last, last + int(wait * _NS), wait)
         return doubt

@@ -267,7 +267,7 @@ class Link:
             return None
         if not ready and not old.done() and not self._must(talk):
             log.warning("%s: not everything flows on the new connection; staying with the old one", self.name)
-            await _cancelled(self._talks.pop(successor))
+            await self._retire(successor)
             return None
         if talk.session is not None and talk.session.heard < opened:
             talk.session.doubt()

@@ -175,7 +175,7 @@ class Links:
         number = planner.place(traits.key, traits)
         group = self._groups.get((*place, number))
         if group is None:
-            group = self._groups[*place, number] = Group(planner)
+            group = self._groups[*place, number] = Group(venue, planner)
             for twin in range(self.wiring.redundancy):
                 self._start(self._made(venue, traits.path, account, group, number, twin))
         return group
@@ -235,7 +235,8 @@ class Links:
 class Group:
     """The links that carry the same feeds: one, or more where there is redundancy."""
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, venue: Venue, planner: Planner) -> None:
+        self.venue = venue
         self.feeds: dict[str, Feed] = {}
         self.links: list[Link] = []
         self._planner = planner

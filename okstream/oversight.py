@@ -70,7 +70,8 @@ class Oversight:
         paced = [(source, pace) for source in self._sources.values() if (pace := self._pace(source)) is not None]
         for source, _ in paced:
             if source.flowing and wall - source.heard < _WELL:
-                source.feed.mute_times = 0
+                if source.messages > 1:  # the first comes whenever it is asked for
+                    source.feed.mute_times = 0
                 if wall - source.feed.since > 6 * _WELL:
                     source.feed.stale_times = 0
         stale, suspects = self._watch.look(
@@ -98,7 +99,7 @@ class Oversight:
         if canary or all_silent:
             self.leaving = "connected, but no data comes"
             for source in self._sources.values():
-                source.feed.doubtful = True
+                source.doubt()
             stale = [source for source in self._sources.values() if canary or source in stale]
         deliveries: list[Delivery] = []
         for source in stale:
@@ -132,4 +133,4 @@ class Oversight:
             feed.mute_times += 1
             self.leaving = f"nothing came for {wait:.0f} s"
             for source in self._sources.values():
-                source.feed.doubtful = True
+                source.doubt()

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from .errors import RestError, RestRefusedError
-from .records import Book, DataRecord, Ticker, Trade
+from .records import Book, Candle, DataRecord, Ticker, Trade
 from .rest import Rest
 from .source import Source
 
@@ -29,6 +29,9 @@ async def shows_newer(rest: Rest, source: Source) -> bool:
         if feed.sub.channel in _TRADES:
             rows = await rest.trades(inst)
             return bool(rows) and _trade(rows[0], last)
+        if isinstance(last, Candle):
+            bar = feed.sub.channel.removeprefix("candle-")
+            return _candle(await rest.candle(inst, bar), last)
         if isinstance(last, Book):
             depth = max(1, min(_DEPTH, len(last.bids), len(last.asks))) if feed.sub.channel != "book" else _DEPTH
             row = await rest.book(inst, depth)
@@ -46,6 +49,11 @@ def _ticker(row: dict[str, Any], last: Ticker) -> bool:
     shown = (row["last"], row["bidPx"], row["askPx"], row["bidSz"], row["askSz"])
     known = (last.last, last.bid, last.ask, last.bid_size, last.ask_size)
     return int(row["ts"]) > (last.ts or 0) and shown != known
+
+
+def _candle(row: list[Any], last: Candle) -> bool:
+    ts, volume = int(row[0]), float(row[5])
+    return ts > (last.ts or 0) or (ts == last.ts and volume > float(last.volume or 0))
 
 
 def _trade(row: dict[str, Any], last: DataRecord) -> bool:

@@ -10,16 +10,17 @@ import random
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import orjson
 
 from .errors import ConfigError, OkstreamError, RestError, RestRefusedError
+from .limiting import LIMITS, PATIENCE, Limiter
 from .venues import Venue
 
 if TYPE_CHECKING:
@@ -29,73 +30,19 @@ log = logging.getLogger("okstream.rest")
 
 Row = dict[str, Any]
 
-LIMITS: Mapping[str, tuple[int, str | None]] = MappingProxyType(
-    {
-        "public/time": (10, None),
-        "public/instruments": (20, "instType"),
-        "market/tickers": (20, None),
-        "market/ticker": (20, None),
-        "market/books": (40, None),
-        "market/trades": (100, None),
-    }
-)
-"""How many requests from one address each endpoint answers in 2 s, and the argument whose values count apart."""
-
-WINDOW = 2.0
 CAP = 16 * 1024 * 1024
 """The longest answer in bytes, compressed or not."""
-
-PATIENCE = 30.0
-"""The longest that one asks to be left alone, in seconds, before the question is given up."""
 
 _TIMEOUT = 10.0
 _CLOCK_TIMEOUT = 5.0
 _ATTEMPTS = 5
 _LONGEST_PAUSE = 4.0
-_MARGIN = 0.01
 _LONGEST_WAIT = 3600.0
 _LONGEST_MESSAGE = 200
 
 _THROTTLED = "50011"
+_LISTS = frozenset({"market/candles"})
 _BUSY = frozenset({"50001", "50004", "50013", "50026", _THROTTLED})
-
-
-class Limiter:
-    """
-    Lets at most `most` requests through in any 2 s, in the order they came.
-
-    A place is taken from before the request until 2 s after its answer: whenever the exchange counted the request,
-    it was in between. So the limit holds for the exchange's clock, too, however long messages are under way.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._places = asyncio.Semaphore(most)
-        self._turn = asyncio.Lock()
-        self._shut_until = 0.0
-
-    async def __aenter__(self) -> None:
-        async with self._turn:
-            await self._places.acquire()
-            try:
-                await self._opened()
-            except BaseException:
-                self._places.release()
-                raise
-
-    async def __aexit__(self, *_: object) -> None:
-        # The margin is for timers, which may be early by the resolution of the clock.
-        asyncio.get_running_loop().call_later(WINDOW + _MARGIN, self._places.release)
-
-    def shut(self, seconds: float) -> None:
-        """Let nothing through for so long."""
-        self._shut_until = max(self._shut_until, asyncio.get_running_loop().time() + seconds)
-
-    async def _opened(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (wait := self._shut_until - loop.time()) > 0:
-            if wait > PATIENCE:
-                raise RestError(f"the exchange wants to be left alone for another {wait:.0f} s")
-            await asyncio.sleep(wait)
 
 
 class _BusyError(Exception):
@@ -210,6 +157,13 @@ class Rest:
         """Return the last trades, newest first, 500 at most."""
         return await self._ask("market/trades", instId=inst, limit=str(limit))
 
+    async def candle(self, inst: str, bar: str) -> list[str]:
+        """Return the present bar: its time, open, high, low, close and volume, and more."""
+        rows: list[Any] = await self._ask("market/candles", instId=inst, bar=bar, limit="1")
+        if len(rows) != 1:
+            raise RestError(f"{self.venue.name}: market/candles: the answer is not one bar")
+        return rows[0]
+
     # -- inside
 
     def _first(self, endpoint: str, rows: list[Row]) -> Row:
@@ -226,7 +180,7 @@ class Rest:
             try:
                 async with limiter:
                     status, wait, body = await self._get(endpoint, asked)
-                    return read(status, wait, body)
+                    return read(status, wait, body, list if endpoint in _LISTS else dict)
             except _BusyError as busy:
                 wait = max(busy.wait, self._chance.uniform(0, min(_LONGEST_PAUSE, 0.25 * 2**attempt)))
                 if busy.throttled or busy.wait:
@@ -278,9 +232,9 @@ class Rest:
         return self._http
 
 
-def read(status: int, wait: float, body: bytes) -> list[Row]:
+def read(status: int, wait: float, body: bytes, kind: type = dict) -> list[Row]:
     """
-    Return the rows of an answer: `{"code":"0","msg":"","data":[...]}`.
+    Return the rows of an answer, each of one `kind`: `{"code":"0","msg":"","data":[...]}`.
 
     A code other than 0 may come with any status, 200 included; sub-codes look like `51004_1101`.
     """
@@ -292,7 +246,7 @@ def read(status: int, wait: float, body: bytes) -> list[Row]:
     code = envelope["code"] if good else None
     if code == "0" and status < 400:
         data = envelope.get("data")
-        if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        if not isinstance(data, list) or not all(isinstance(row, kind) for row in data):
             raise RestError("the answer holds no rows", None, status)
         return data
     message = envelope.get("msg") if good else None

@@ -184,7 +184,7 @@ class Session:
     def doubt(self) -> None:
         """What was not brought by this connection, another one that brings it at once shows to be lost."""
         for source in self._sources.values():
-            source.feed.doubtful = True
+            source.doubt()
 
     def call(self, now: float) -> None:
         """Ask for a sign of life, whatever was heard last."""

@@ -86,6 +86,11 @@ class Source:
             return self.flowing or self.feed.state == "refused"
         return self.feed.state == "refused" or self.covers(now)
 
+    def doubt(self) -> None:
+        """What this connection led with may not be all that there was."""
+        if self.feed.leader is self:
+            self.feed.doubtful = True
+
     @property
     def proves(self) -> bool:
         """Whether the next record will tell by itself if something was lost before it."""

@@ -91,6 +91,8 @@ class Wanted:
         _, group = self.feeds.pop((feed.venue, feed.sub))
         group.remove(feed)
         self._release(group)
+        for other in list(group.feeds.values()):
+            self._accompany(other, group)
         self._forget(feed)
         for waiter in self._waiting.pop(feed, ()):
             waiter.cancel()
@@ -130,20 +132,20 @@ class Wanted:
         self.feeds[venue.name, sub] = feed, group
         self._waiting[feed] = set()
         group.add(feed)
-        self._accompany(venue, feed, group)
+        self._accompany(feed, group)
         return feed
 
     def _new(self, venue: Venue, sub: Subscription) -> Feed:
         return Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed, keeps=True)
 
-    def _accompany(self, venue: Venue, feed: Feed, group: Group) -> None:
+    def _accompany(self, feed: Feed, group: Group) -> None:
         """Subscribe to the channel whose silence tells that `feed`, which may be silent for days, is cut off."""
         canary = feed.traits.canary
         if canary is None or canary in group.feeds or not self._parsed:
             return
-        companion = self._new(venue, Subscription(canary.rstrip(":"), account=feed.sub.account))
+        companion = self._new(group.venue, Subscription(canary.rstrip(":"), account=feed.sub.account))
         self._links.canaries.add(companion)
-        self._links.group(venue, companion.traits, feed.sub.account)
+        self._links.group(group.venue, companion.traits, feed.sub.account)
         group.add(companion)
 
     def _release(self, group: Group) -> None:

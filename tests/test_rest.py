@@ -21,7 +21,8 @@ from support.peers import Answer, Peer, certificate, http, silence, tcp
 
 from okstream import testing, venues
 from okstream.errors import ConfigError, RestError, RestRefusedError
-from okstream.rest import CAP, LIMITS, PATIENCE, WINDOW, Limiter, Rest, clock_offset
+from okstream.limiting import LIMITS, PATIENCE, WINDOW, Limiter
+from okstream.rest import CAP, Rest, clock_offset
 from okstream.simulator import Settings, Simulator
 from okstream.simulator.v5_rest import PUBLIC
 from okstream.venues import Venue

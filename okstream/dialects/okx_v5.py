@@ -96,7 +96,7 @@ _SILENT = frozenset({"instruments", "liquidation-orders", "orders", "fills"})
 _UNKEYED = frozenset({"uid", "extraParams"})
 
 _QUIET_BOOK = Pace(due=60.0)
-# Documented cadences; what REST can be asked about is in okx_v5_probes.py.
+# Documented cadences; what REST is asked is in probing.py.
 _PACES: Mapping[str, Pace] = MappingProxyType(
     {
         "tickers": Pace(asked=True),
