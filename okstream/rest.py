@@ -162,7 +162,8 @@ class Rest:
         rows: list[Any] = await self._ask("market/candles", instId=inst, bar=bar, limit="1")
         if len(rows) != 1:
             raise RestError(f"{self.venue.name}: market/candles: the answer is not one bar")
-        return rows[0]
+        bar_now: list[str] = rows[0]
+        return bar_now
 
     # -- inside
 
