@@ -17,7 +17,7 @@ from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .dialects import Decoder, Dialect
 from .errors import BookVoidError
 from .merging import mark, renumbered
-from .records import Book
+from .records import Book, Candle
 from .source import Message, Source, passed
 from .statements import Statements
 
@@ -74,7 +74,8 @@ class Feed(Continuity):
         """
         levels, last = self.levels, self.last
         if levels is None or not isinstance(last, Book):
-            known = "not here yet" if last is None else self.state
+            between = "between two connections" if self.state == "live" else self.state
+            known = "not here yet" if last is None else between
             raise BookVoidError(f"the book of {self.sub.inst} is {known}")
         heard = self.leader.heard if self.leader is not None else last.recv
         return BookView(levels, last.inst or "", last.ts, last.recv, last.seq, max(0.0, (now - heard) / 1e9))
@@ -129,15 +130,18 @@ class Feed(Continuity):
 
     def hold(self, source: Source) -> None:
         """Keep the levels that were delivered, where only `source`, which leads no more, has them."""
-        if source is self.leader:
+        if source is self.leader and not source.joining:
             levels = source.chain.levels if source.chain is not None and len(self.sources) > 1 else None
             self._held = levels.top() if levels is not None else None
 
     def _step_back(self, leader: Source) -> None:
-        """What led has brought nothing that was not delivered."""
+        """What led has brought nothing that was not delivered, unless it had not joined yet."""
+        leader.tail.clear()
+        if leader.joining:
+            leader.joining = False
+            return
         if leader.flowing:
             self.hold(leader)
-        leader.tail.clear()
         leader.passed = mark(self.last) if isinstance(self.last, Book) else None
         if self.keeps and leader.flowing:
             leader.kept = self._kept.copy()
@@ -255,12 +259,16 @@ class Feed(Continuity):
 
         Rows of a book are absolute, so a change from before to beyond the place that was reached is exact.
         """
+        last = self.last
+        if isinstance(last, Candle):
+            # One message may hold the end of a bar that is over, and the next bar.
+            message.records = [record for record in message.records if (record.ts or 0) >= (last.ts or 0)]
         if self._covered(message):
             source.passed = passed(message)
             source.joining = not (source.chain is not None and self._level(source))
             return self._repeated(message) or self._text(message)
         source.joining = False
-        first, last = message.records[0], self.last
+        first = message.records[0]
         if source.chain is None or not isinstance(first, Book) or not isinstance(last, Book):
             # What one connection brings at once, and the other had not brought while it seemed mute, was lost there;
             # trades tell by themselves.

@@ -193,13 +193,16 @@ class Link:
                 let_in = True
                 self._let_in()
             if session is not None and session.leaving is not None:
-                log.warning("%s: %.0f s after connecting: %s", self.name, self._loop.time() - talk.opened,
-                            session.leaving)  # fmt: skip
+                age = self._loop.time() - talk.opened
+                log.warning(
+                    "%s: %.0f s after connecting: %s; opening another connection", self.name, age, session.leaving
+                )
                 return
             try:
                 async with asyncio.timeout_at(until):
                     await talk.changed.wait()
             except TimeoutError:
+                log.info("%s: %.0f s old, opening another connection", self.name, self._loop.time() - talk.opened)
                 return
 
     async def _ended(self, talk: Conversation) -> None:

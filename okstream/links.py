@@ -143,8 +143,8 @@ class Links:
             raise ConfigError(f"another venue is called {venue.name!r} here; give one of the two a name of its own")
         if venue.closed:
             raise ConfigError(f"{venue.name} was switched off; say with --url where a gateway or simulator of it is")
-        if sub.is_pattern and (venue.rest is None or venue.dialect != "okx-v5"):
-            why = f"{venue.name}, as it is reached here, has no REST interface to ask what it means"
+        if sub.is_pattern and not venue.answers:
+            why = f"{venue.name}, as it is reached here, has no REST interface that tells what it means"
             raise ConfigError(f"{sub} is a pattern, but {why}: name each instrument instead")
         if not load(venue.dialect).traits(sub).login:
             return replace(sub, account=None)

@@ -89,7 +89,7 @@ class Rest:
         attempts: int = _ATTEMPTS,
         timeout: float = _TIMEOUT,
     ) -> None:
-        if not venue.rest or venue.dialect != "okx-v5":
+        if not venue.rest or not venue.answers:
             raise ConfigError(
                 f"{venue.name}, as it is reached here, has no REST interface; patterns need a venue with REST: "
                 "name each instrument instead"
@@ -311,7 +311,7 @@ async def clock_offset(
     venue: Venue, wall_ns: Callable[[], int], proxy: str | None = None, tls: ssl.SSLContext | None = None
 ) -> int:
     """Return the exchange's clock minus ours in ms, half of the round trip allowed for; 0 where it does not answer."""
-    if not venue.rest or venue.dialect != "okx-v5":
+    if not venue.rest or not venue.answers:
         return 0
     try:
         async with Rest(venue, wall_ns=wall_ns, proxy=proxy, tls=tls, attempts=1, timeout=_CLOCK_TIMEOUT) as rest:

@@ -7,6 +7,9 @@ from .continuity import Delivery
 from .feed import Feed
 
 _NS = 1_000_000_000
+_LATE = 50_000
+"""Timers may be early by the resolution of the clock; then the same moment would come twice."""
+
 _ROW_WEIGHT = 700
 """Bytes that one level of a snapshot is taken to hold of memory."""
 
@@ -52,10 +55,11 @@ class Sampling:
         """Look at every book, for ever; one that is void, or has never come, is left out."""
         while True:
             now = self._wall_ns()
-            await asyncio.sleep((self._every - now % self._every) / _NS)
+            due = (now // self._every + 1) * self._every
+            await asyncio.sleep((due - now + _LATE) / _NS)
             samples = []
             for feed in self._feeds():
-                book = feed.snapshot(self._wall_ns(), self._depth) if feed.traits.incremental else None
+                book = feed.snapshot(due, self._depth) if feed.traits.incremental else None
                 if book is not None:
                     weight = _ROW_WEIGHT * (len(book.bids) + len(book.asks))
                     samples.append(Delivery(feed, (), [book], weight=weight))

@@ -115,6 +115,11 @@ class Venue:
             paths = dict.fromkeys(self.paths, path + query)
         return replace(self, url=base, paths=MappingProxyType(paths), rest=None, closed=False)
 
+    @property
+    def answers(self) -> bool:
+        """Whether there is a REST interface that we know how to ask."""
+        return self.rest is not None and self.dialect == "okx-v5"
+
     def link_url(self, kind: str, number: int = 0) -> str:
         """Return the whole URL of the connections of one kind; `number` tells redundant ones apart."""
         bases = (self.url, *self.others)

@@ -18,6 +18,7 @@ LAYERS = [
         "probing",
         "conversation",
         "link",
+        "limiting",
         "rest",
         "fanout",
         "lane",
