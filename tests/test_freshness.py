@@ -116,7 +116,7 @@ def test_one_of_a_hundred_that_stalls_is_found_and_mended_alone():
         "trades:BTC-USDT",
         "book:BTC-USDT",
         "book5:BTC-USDT",
-        pytest.param("candle-1m:BTC-USDT", marks=pytest.mark.xfail(reason="REST is not asked", strict=True)),
+        "candle-1m:BTC-USDT",
     ],
 )
 def test_what_rest_shows_is_found_in_each_channel(sub):
@@ -201,7 +201,6 @@ def test_a_market_that_is_quiet_for_an_hour_is_left_in_peace():
     assert counters.rest <= 23 * 18 + 130  # of each at 10 s, then ever more seldom; of a book after each keep-alive
 
 
-@pytest.mark.xfail(reason="the first push after it makes the next wait short again", strict=True)
 @pytest.mark.parametrize("dialect", ["okex-v3", "okex-v1"])
 def test_where_nothing_can_be_asked_a_quiet_link_is_replaced_ever_more_seldom(dialect):
     async def scenario(scene):
@@ -256,7 +255,6 @@ def test_an_account_that_is_asked_for_while_it_watches_is_delivered():
     assert (carried, listed) == ({"orders:instType=ANY", "account"}, 2)
 
 
-@pytest.mark.xfail(reason="what is left has no canary", strict=True)
 def test_orders_are_watched_over_also_after_the_account_was_unsubscribed_from():
     async def scenario(scene):
         await scene.subscribe("orders", "account")

@@ -249,7 +249,6 @@ def test_the_new_link_is_lost_and_the_old_one_goes_on():
     assert links == ["started", "connecting", "live", "rotating", "rotating", "live"]
 
 
-@pytest.mark.xfail(reason="its sources stay, and its verdict counts for the old link", strict=True)
 def test_a_replacement_that_stays_silent_is_not_preferred_to_what_flows(caplog):
     async def scenario(scene):
         await scene.subscribe(*PUBLIC)
@@ -377,8 +376,8 @@ def test_one_of_two_that_cannot_come_up_is_tried_at_the_usual_pace_after_some_qu
         scene.sim.inject("handshake:status=503,n=12")
         scene.sim.inject(f"drop:connection={scene.sim.connections[0].id}")
         times, last = [], 0
-        for _ in range(30_000):
-            await asyncio.sleep(0.01)
+        for _ in range(4000):
+            await asyncio.sleep(0.05)
             if scene.sim.counters.rejected > last:
                 last = scene.sim.counters.rejected
                 times.append(asyncio.get_running_loop().time())
@@ -388,7 +387,7 @@ def test_one_of_two_that_cannot_come_up_is_tried_at_the_usual_pace_after_some_qu
     times, gaps, links = virtually(scenario, redundancy=2)
     waits = [later - earlier for earlier, later in pairwise(times)]
     assert (len(times), gaps, links) == (12, [], 2)
-    assert max(waits[:4]) <= 0.5 + 0.35
+    assert max(waits[:4]) <= 0.5 + 0.4
     assert max(waits[6:]) > 5
 
 
