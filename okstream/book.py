@@ -4,17 +4,13 @@ One instrument's order book: its levels, their checksum, and a view to read them
 It knows rows, not messages: whether an update may be applied at all is decided elsewhere.
 """
 
-import re
 from bisect import bisect_left
-from collections.abc import Sequence
 from decimal import Context, Decimal, InvalidOperation
 from math import inf, isfinite
 from zlib import crc32
 
-import orjson
-
 from .errors import ConfigError
-from .records import Book, DataRecord, Row
+from .records import Row
 
 _CHECKED = 25
 _PATIENCE = 1000
@@ -22,8 +18,6 @@ _PRECISION = Context(prec=800)
 """Enough digits for the mid of any two prices that floats can sort."""
 
 
-_UNREAD = 1000
-_SWEPT = 255
 BOOK_BYTES = 384 * 1024
 """What a book of 400 levels a side takes, measured roughly."""
 
@@ -225,113 +219,6 @@ def _same(known: str, price: str) -> None:
         same = False
     if not same:
         raise ValueError(f"{price!r} is no price, or none that a float can tell from {known!r}")
-
-
-class Kept:
-    """
-    A book as it was delivered, kept for whoever may want it.
-
-    While nobody looks it is a text for each price and no more, a fifth of what levels take; from the first look on it
-    is levels, until nobody has looked for a while.
-    """
-
-    __slots__ = ("_asks", "_bids", "_levels", "_unread", "_whole")
-
-    def __init__(self) -> None:
-        self._whole = False
-        self._bids: dict[bytes, bytes] = {}
-        self._asks: dict[bytes, bytes] = {}
-        self._levels: Levels | None = None
-        self._unread = 0
-
-    def take(self, records: Sequence[DataRecord]) -> None:
-        """Take what was delivered next."""
-        for book in records:
-            if not isinstance(book, Book):
-                return
-            self._unread += 1
-            if book.action == "snapshot":
-                self._whole, self._levels = True, None
-                self._bids, self._asks = {}, {}
-            if self._levels is not None:
-                self._apply(self._levels, book)
-            elif self._whole:
-                bids, asks = book.sides or (orjson.dumps(book.bids), orjson.dumps(book.asks))
-                self._bids.update(_ROWS(bids))
-                self._asks.update(_ROWS(asks))
-                if self._unread & _SWEPT == 0:
-                    self._bids, self._asks = _swept(self._bids), _swept(self._asks)
-
-    def copy(self) -> "Kept":
-        """Return the same book, to go another way."""
-        other = Kept()
-        other._whole = self._whole
-        if self._levels is not None:
-            self._rest(other, self._levels)
-        else:
-            other._bids, other._asks = self._bids.copy(), self._asks.copy()
-        return other
-
-    def levels(self) -> Levels | None:
-        """Return the levels; None where there was no snapshot, or something in them is no number."""
-        self._unread = 0
-        if self._levels is None and self._whole:
-            levels = Levels()
-            try:
-                levels.replace(_rows(self._bids), _rows(self._asks))
-                self._levels = levels
-            except ValueError:
-                self._whole = False
-            self._bids, self._asks = {}, {}
-        return self._levels
-
-    def _apply(self, levels: Levels, book: Book) -> None:
-        if self._unread >= _UNREAD:
-            self._rest(self, levels)
-            self._levels = None
-            self.take([book])
-            return
-        try:
-            levels.apply(book.bids, book.asks)
-        except ValueError:
-            self._whole, self._levels = False, None
-
-    @staticmethod
-    def _rest(kept: "Kept", levels: Levels) -> None:
-        """Keep `levels` as text."""
-        bids, asks = levels.top()
-        kept._bids, kept._asks = dict(_ROWS(orjson.dumps(bids))), dict(_ROWS(orjson.dumps(asks)))
-
-
-Sides = tuple[list[Row], list[Row]]
-
-
-def difference(before: Sides, after: Sides) -> Sides:
-    """Return the bids and asks of an update that changes the book `before` into the book `after`."""
-    return _changes(before[0], after[0]), _changes(before[1], after[1])
-
-
-def _changes(before: list[Row], after: list[Row]) -> list[Row]:
-    known, wanted = {row[0]: row for row in before}, {row[0] for row in after}
-    gone = [[row[0], *["0"] * (len(row) - 1)] for row in before if row[0] not in wanted]
-    return gone + [row for row in after if known.get(row[0]) != row]
-
-
-# A price and what follows it: one text of all, which is what costs least to make and to let go of again.
-_ROWS = re.compile(rb'\["([^"]*+)"([^\]]*+)').findall
-_GONE = b',"0"'
-
-
-def _swept(side: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return `side` without the levels that are gone."""
-    return {price: rest for price, rest in side.items() if rest[:4] != _GONE}
-
-
-def _rows(side: dict[bytes, bytes]) -> list[Row]:
-    rows: list[Row] = orjson.loads(
-        b"[" + b",".join(b'["' + price + b'"' + rest + b"]" for price, rest in side.items()) + b"]"
-    )
-    return rows
 
 
 class BookView:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .book import Kept, Levels
+from .book import Levels
 from .channels import Subscription
 from .dialects import Traits
 from .identities import identity
+from .kept import Kept
 from .merging import Records, Seen
 from .records import Book, DataRecord, Gap, Statement, Status, Trade
 from .source import Message

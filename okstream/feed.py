@@ -11,11 +11,12 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from .book import BookView, Levels, Sides, difference
+from .book import BookView, Levels
 from .channels import Subscription
 from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .dialects import Decoder, Dialect
 from .errors import BookVoidError
+from .kept import Sides, difference
 from .merging import mark, renumbered
 from .records import Book, Candle
 from .source import Message, Source, passed

@@ -272,7 +272,7 @@ class Link:
             log.warning("%s: not everything flows on the new connection; staying with the old one", self.name)
             await self._retire(successor)
             return None
-        if talk.session is not None and talk.session.heard < opened:
+        if talk.session is not None and talk.session.heartbeat.heard < opened:
             talk.session.doubt()
         return successor
 
@@ -284,7 +284,7 @@ class Link:
                 while not (task.done() or old.done() or talk.session is None):
                     if successor.session is None:
                         return False
-                    if successor.session.flowing and talk.session.heard >= opened:
+                    if successor.session.flowing and talk.session.heartbeat.heard >= opened:
                         return True
                     successor.changed.clear()
                     change = self._loop.create_task(successor.changed.wait())

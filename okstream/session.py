@@ -16,6 +16,7 @@ from .dialects import Ack, Dialect, Dropped, LoginReply, Message, Notice, Other,
 from .dialects.signing import Credentials
 from .errors import DecodeError, InflateError, LinkError, LoginRefusedError
 from .feed import RECORD_WEIGHT, Delivery, Feed
+from .heartbeat import Heartbeat
 from .inflate import CAP, inflate
 from .ledger import Ledger
 from .oversight import Oversight
@@ -94,9 +95,7 @@ class Session:
         self._left: dict[str, Feed] = {}
         self._secrecy = Secrecy(terms.credentials.secrets if terms.credentials else ())
         self.scrub = self._secrecy.scrub
-        self._heard = now
-        self._pinged: float | None = None
-        self._last_ping = now
+        self.heartbeat = Heartbeat(terms.limits, now)
         self._opened = now
         self._bad_in_a_row = 0
         self._wall = wall_ms * 1_000_000
@@ -140,15 +139,9 @@ class Session:
 
     def deadline(self, now: float) -> float:
         """Return when `tick` and `to_send` should be called next, if nothing arrives before."""
-        limits = self._terms.limits
-        if self._pinged is not None:
-            times = [self._pinged + limits.pong_within]
-        else:
-            times = [self._heard + limits.ping_after]
-            if limits.ping_every is not None:
-                times.append(self._last_ping + limits.ping_every)
+        times = [self.heartbeat.due]
         if not self.ready:
-            times.append(self._opened + limits.ack_within)
+            times.append(self._opened + self._terms.limits.ack_within)
         elif (due := self._ledger.deadline(now)) is not None:
             times.append(due)
         if self._sources:
@@ -161,14 +154,12 @@ class Session:
         limits = self._terms.limits
         if not self.ready and now >= self._opened + limits.ack_within:
             self.ending = LinkError(f"no answer to the login within {limits.ack_within:g} s")
-        silent = now >= self._heard + limits.ping_after
-        if self._pinged is not None:
-            if now >= self._pinged + limits.pong_within:
-                self.ending = LinkError(f"nothing was received for {now - self._heard:.0f} s, not even a pong")
-        elif silent or (limits.ping_every is not None and now >= self._last_ping + limits.ping_every):
-            self._outbox.append(self._dialect.ping())
-            self._last_ping = now
-            self._pinged = now
+        if now >= self.heartbeat.due:
+            if self.heartbeat.waiting:
+                silence = now - self.heartbeat.heard
+                self.ending = LinkError(f"nothing was received for {silence:.0f} s, not even a pong")
+            else:
+                self._ping(now)
         if now < self.oversight.next:
             return []
         deliveries: list[Delivery] = []
@@ -188,14 +179,12 @@ class Session:
 
     def call(self, now: float) -> None:
         """Ask for a sign of life, whatever was heard last."""
-        if self._pinged is None:
-            self._outbox.append(self._dialect.ping())
-            self._last_ping = self._pinged = now
+        if not self.heartbeat.waiting:
+            self._ping(now)
 
-    @property
-    def heard(self) -> float:
-        """When anything came last, in seconds of the monotonic clock."""
-        return self._heard
+    def _ping(self, now: float) -> None:
+        self._outbox.append(self._dialect.ping())
+        self.heartbeat.ping(now)
 
     @property
     def flowing(self) -> bool:
@@ -209,8 +198,7 @@ class Session:
         Never raises for what the exchange sends: an unreadable frame is counted, and opens a gap for every
         subscription that may have lost something by it.
         """
-        self._heard = now
-        self._pinged = None
+        self.heartbeat.beat(now)
         try:
             text = inflate(data, self._terms.cap) if binary else data
             token = self._dialect.route(text)
@@ -336,7 +324,7 @@ class Session:
         return deliveries
 
     def _ask_anew(self, source: Source) -> None:
-        self._ledger.heal(source.key, self._heard)
+        self._ledger.heal(source.key, self.heartbeat.heard)
         self.stirred = True
 
     def _reply(self, message: Message, now: float, recv: int) -> list[Delivery]:

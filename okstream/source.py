@@ -8,9 +8,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .book import Kept
 from .chain import BROKEN, REPEATED, RIGHT, Chain
 from .dialects import Decoder
+from .kept import Kept
 from .merging import Mark, Records, mark, renumbered
 from .records import Book
 

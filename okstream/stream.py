@@ -96,9 +96,7 @@ class Stream:
         self._cap = inflate_cap
         self._statements = Statements(secrets.token_hex(4))
         self._fanout = Fanout(sinks, lane_bytes, wall_ns, statements, count)
-        self._sampling: Sampling | None = None
-        if depth is not None or every is not None:
-            self._sampling = self._sampled(depth, every)
+        self._sampling = self._sampled(depth, every)
         wiring = Wiring(
             self._sampling.put if self._sampling else self._fanout.put, self._settle, wall_ns,
             chance or random.Random(), inflate_cap,
@@ -350,7 +348,9 @@ class Stream:
             subs.update(dict.fromkeys(await self._following.resolve(place, sub) if sub.is_pattern else [sub]))
         return list(subs)
 
-    def _sampled(self, depth: int | None, every: float | None) -> Sampling:
+    def _sampled(self, depth: int | None, every: float | None) -> Sampling | None:
+        if depth is None and every is None:
+            return None
         if depth is None or every is None or not 1 <= depth <= 400 or every <= 0:
             raise ConfigError("books at fixed times take both: a depth of 1 to 400 levels, and how often")
         if self._fanout.raw:
