@@ -33,6 +33,18 @@ class Following:
         self._start = start
         self._listings: dict[str, Listing] = {}
         self._patterns: dict[tuple[str, Subscription], set[Subscription]] = {}
+        self._named: set[tuple[str, Subscription]] = set()
+
+    def follows(self, venue: Venue, pattern: Subscription) -> bool:
+        return (venue.name, pattern) in self._patterns
+
+    def name(self, venue: Venue, sub: Subscription) -> None:
+        """`sub` is wanted by its own name, whatever becomes of patterns that mean it, too."""
+        self._named.add((venue.name, sub))
+
+    def unname(self, venue: Venue, sub: Subscription) -> None:
+        """`sub` is wanted by its own name no longer."""
+        self._named.discard((venue.name, sub))
 
     async def resolve(self, venue: Venue, pattern: Subscription) -> list[Subscription]:
         """
@@ -57,7 +69,7 @@ class Following:
 
     def forget(self, venue: Venue, pattern: Subscription) -> list[Subscription]:
         """
-        Follow `pattern` no longer; return what it meant and no other pattern does.
+        Follow `pattern` no longer; return what it meant and nothing else does.
 
         Raises:
             ConfigError: it was not followed.
@@ -104,4 +116,5 @@ class Following:
             log.error("%s: %s is not served: %s", venue.name, feed.sub, refusal.message)
 
     def _meant(self, venue: Venue, sub: Subscription) -> bool:
-        return any(name == venue.name and sub in subs for (name, _), subs in self._patterns.items())
+        named = (venue.name, sub) in self._named
+        return named or any(name == venue.name and sub in subs for (name, _), subs in self._patterns.items())

@@ -70,7 +70,8 @@ class Wiring:
         if not 1 <= self.redundancy <= 8:
             raise ConfigError(f"redundancy is a number of links from 1 to 8, not {self.redundancy}")
         if self.rotate_after is not None and self.rotate_after < _ROTATE_LEAST:
-            raise ConfigError(f"a link is not replaced before it is {_ROTATE_LEAST:.0f} s old")
+            least = f"{_ROTATE_LEAST:.0f} s"
+            raise ConfigError(f"a link is replaced when it is {least} old or older, not {self.rotate_after:g} s")
         if self.proxy is not None:
             _check_proxy(self.proxy)
         if self.tls is not None and not (self.tls.verify_mode is ssl.CERT_REQUIRED and self.tls.check_hostname):

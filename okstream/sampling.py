@@ -4,14 +4,43 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from .continuity import Delivery
+from .errors import ConfigError
 from .feed import Feed
 
 _NS = 1_000_000_000
+_DEEPEST = 400
 _LATE = 50_000
 """Timers may be early by the resolution of the clock; then the same moment would come twice."""
 
 _ROW_WEIGHT = 700
 """Bytes that one level of a snapshot is taken to hold of memory."""
+
+
+def sampling(
+    depth: int | None,
+    every: float | None,
+    raw: bool,
+    feeds: Callable[[], Iterable[Feed]],
+    put: Callable[[list[Delivery]], None],
+    wall_ns: Callable[[], int],
+) -> "Sampling | None":
+    """
+    Return what makes books at fixed times, None where they are not asked for; `raw`: whether raw text is wanted.
+
+    Raises:
+        ConfigError: only one of `depth` and `every` is given, or they make no sense.
+    """
+    if depth is None and every is None:
+        return None
+    if depth is None or every is None:
+        raise ConfigError("books at fixed times take both: a depth in levels, and how often")
+    if not 1 <= depth <= _DEEPEST:
+        raise ConfigError(f"the depth of books at fixed times is 1 to {_DEEPEST} levels, not {depth}")
+    if every <= 0:
+        raise ConfigError(f"books come every so many seconds, more than 0, not {every:g}")
+    if raw:
+        raise ConfigError("books at fixed times are records; raw text has only the exchange's own messages")
+    return Sampling(depth, every, feeds, put, wall_ns)
 
 
 class Sampling:

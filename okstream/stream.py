@@ -30,7 +30,7 @@ from .lane import LANE_BYTES, Lane
 from .links import Links, Wiring
 from .places import Places, finished
 from .records import SCHEMA, AnyRecord, Status
-from .sampling import Sampling
+from .sampling import sampling
 from .sinks import Sink
 from .statements import Statements, position
 from .states import Stats, SubscriptionState
@@ -96,7 +96,7 @@ class Stream:
         self._cap = inflate_cap
         self._statements = Statements(secrets.token_hex(4))
         self._fanout = Fanout(sinks, lane_bytes, wall_ns, statements, count)
-        self._sampling = self._sampled(depth, every)
+        self._sampling = sampling(depth, every, self._fanout.raw, self._sampled, self._fanout.put, wall_ns)
         wiring = Wiring(
             self._sampling.put if self._sampling else self._fanout.put, self._settle, wall_ns,
             chance or random.Random(), inflate_cap,
@@ -225,12 +225,18 @@ class Stream:
         place = await self._places.reach(venue)
         asked = [self._links.assign(place, sub) for sub in read(channel, items, account)]
         self._must_be_open()
+        begun = [sub for sub in asked if sub.is_pattern and not self._following.follows(place, sub)]
         try:
             async with asyncio.timeout(timeout):
                 subs = await self._resolved(place, asked)
                 self._must_be_open()
                 settled, refused = await self._wanted.ask(place, subs)
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as error:
+            for sub in begun:
+                if self._following.follows(place, sub):
+                    self._following.forget(place, sub)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise TimeoutError(f"{channel}: no answer from {place.name} within {timeout:g} s") from None
         self._must_be_open()
         if not settled:
@@ -260,6 +266,7 @@ class Stream:
             if not sub.is_pattern and (place.name, sub) not in self._feeds:
                 raise ConfigError(f"{sub} is not subscribed to at {place.name}")
         for sub in asked:
+            self._following.unname(place, sub)
             for each in self._following.forget(place, sub) if sub.is_pattern else [sub]:
                 if (place.name, each) in self._feeds:
                     self._wanted.end(self._feeds[place.name, each][0])
@@ -345,18 +352,13 @@ class Stream:
     async def _resolved(self, place: Venue, asked: list[Subscription]) -> list[Subscription]:
         subs: dict[Subscription, None] = {}
         for sub in asked:
+            if not sub.is_pattern:
+                self._following.name(place, sub)
             subs.update(dict.fromkeys(await self._following.resolve(place, sub) if sub.is_pattern else [sub]))
         return list(subs)
 
-    def _sampled(self, depth: int | None, every: float | None) -> Sampling | None:
-        if depth is None and every is None:
-            return None
-        if depth is None or every is None or not 1 <= depth <= 400 or every <= 0:
-            raise ConfigError("books at fixed times take both: a depth of 1 to 400 levels, and how often")
-        if self._fanout.raw:
-            raise ConfigError("books at fixed times are records; raw text has only the exchange's own messages")
-        return Sampling(depth, every, lambda: [feed for feed, _ in self._feeds.values()], self._fanout.put,
-                        self._wall_ns)  # fmt: skip
+    def _sampled(self) -> list[Feed]:
+        return [feed for feed, _ in self._feeds.values()]
 
     def _settle(self, feed: Feed, refusal: Refusal | None) -> None:
         self._wanted.settle(feed, refusal)

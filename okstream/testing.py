@@ -22,6 +22,9 @@ START_NS = 1_767_225_600_000_000_000
 _GRACE = 0.001
 
 
+_RESOLUTION = 1e-9
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """
     An event loop with a clock of its own: where it would wait for a timer, it moves the clock there instead.
@@ -60,7 +63,7 @@ class _Selector(selectors.BaseSelector):
             return self._real.select(None)
         if threading.active_count() > 1 and (events := self._real.select(_GRACE)):
             return events
-        self._jump(timeout)
+        self._jump(max(timeout, _RESOLUTION))  # asyncio is early by less than that, and might be so for ever
         return []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

@@ -346,7 +346,7 @@ class Raw:
         ({"every": 1}, "take both"),
         ({"depth": 0, "every": 1}, "1 to 400"),
         ({"depth": 401, "every": 1}, "1 to 400"),
-        ({"depth": 5, "every": 0}, "take both"),
+        ({"depth": 5, "every": 0}, "more than 0"),
         ({"depth": 5, "every": 1, "sinks": [Raw()]}, "raw"),
     ],
 )

@@ -184,7 +184,7 @@ def test_lists_show_every_venue_and_channel():
         (["stream", "tickers:BTC-USDT"], "channel 'tickers' is called 'ticker' here"),
         (["stream", "ticker"], "ticker wants an instrument: ticker:BTC-USDT"),
         (["stream", *SIM[1:], "ticker:*"], "write *-USDT for pairs, *-USDT-SWAP for swaps"),
-        (["stream", "--url", "ws://127.0.0.1:1", "ticker:*-USDT"], "has no REST interface to ask what it means"),
+        (["stream", "--url", "ws://127.0.0.1:1", "ticker:*-USDT"], "has no REST interface that tells what it means"),
         (["stream", "--venue", "sim", "--depth", "5", "book:BTC-USDT"], "--depth and --every go together: --depth 5"),
         (["stream", "--venue", "sim", "--every", "1s", "book:BTC-USDT"], "--depth and --every go together"),
         ([*SIM, "--depth", "5", "--every", "1s", "ticker:BTC-USDT"], "--depth is for books that come as changes"),
@@ -192,13 +192,13 @@ def test_lists_show_every_venue_and_channel():
             [*SIM, "--depth", "5", "--every", "1s", "--format", "raw", "book:BTC-USDT"],
             "books at fixed times are record",
         ),
-        ([*SIM, "--depth", "401", "--every", "1s", "book:BTC-USDT"], "a depth of 1 to 400 levels"),
+        ([*SIM, "--depth", "401", "--every", "1s", "book:BTC-USDT"], "is 1 to 400 levels, not"),
         (
             [*SIM, "--depth", "5", "--every", "soon", "book:BTC-USDT"],
             "--every: 'soon' is no duration above 0; write 100",
         ),
         ([*SIM, "--redundancy", "9", "book:BTC-USDT"], "a number of links from 1 to 8, not 9"),
-        ([*SIM, "--rotate-after", "1s", "book:BTC-USDT"], "a link is not replaced before it is 10 s old"),
+        ([*SIM, "--rotate-after", "1s", "book:BTC-USDT"], "a link is replaced when it is 10 s old or older"),
         (["stream", "orders"], "orders needs an account"),
         (["stream", "--vneue", "okx", "ticker:BTC-USDT"], "Did you mean --venue?"),
         (["stream", "--count", "0", "ticker:BTC-USDT"], "--count"),
@@ -446,7 +446,7 @@ def test_check_spreads_books_over_links_and_names_patterns(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('url = "ws://127.0.0.1:1"\nsubscriptions = ["book:*-USDT"]', "has no REST interface to ask what it means"),
+        ('url = "ws://127.0.0.1:1"\nsubscriptions = ["book:*-USDT"]', "has no REST interface that tells what it means"),
         ('subscriptions = ["book:*"]', "'*' means no instrument (a star stands for no dash)"),
         ('others = ["wss://b.example/gateway"]\nsubscriptions = ["bbo:BTC-USDT"]', "write only wss://host or ws://"),
         ('others = ["https://b.example"]\nsubscriptions = ["bbo:BTC-USDT"]', "is not a WebSocket URL"),

@@ -105,7 +105,6 @@ def test_what_two_patterns_mean_is_asked_for_once_and_lives_until_neither_does()
     assert words == ["live", "ended"]
 
 
-@pytest.mark.xfail(reason="what was named is not told from what a pattern means", strict=True)
 @pytest.mark.parametrize("first", ["named", "pattern"])
 def test_a_named_instrument_outlives_a_pattern_that_means_it(first):
     async def scenario(scene):
@@ -172,7 +171,6 @@ def test_after_unsubscribing_nothing_is_looked_for_any_more():
     assert (after, asked) == (set(), 0)
 
 
-@pytest.mark.xfail(reason="the pattern is followed all the same", strict=True)
 def test_a_pattern_that_was_given_up_is_not_followed():
     """What was not acknowledged in time is no longer wanted; nor what it would come to mean."""
 

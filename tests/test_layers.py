@@ -11,7 +11,19 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 LAYERS = [
     {"errors", "exits", "records", "channels", "durations", "version"},
     {"dialects", "identities", "venues", "book", "budget", "ledger", "freshness", "inflate", "patterns", "heartbeat"},
-    {"planner", "chain", "kept", "statements", "merging", "source", "continuity", "feed", "oversight", "secrecy", "session"},
+    {
+        "planner",
+        "chain",
+        "kept",
+        "statements",
+        "merging",
+        "source",
+        "continuity",
+        "feed",
+        "oversight",
+        "secrecy",
+        "session",
+    },
     {
         "dialling",
         "wire",
@@ -35,7 +47,7 @@ LAYERS = [
     {"__init__", "__main__", "testing"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-CORE = set().union(*LAYERS[:3])
+CORE = set().union(*LAYERS[:4])
 """What decides: frames, ticks and answers come in as arguments, actions and records go out."""
 
 EDGE = {"asyncio", "socket", "time", "logging", "random", "threading", "websockets", "aiohttp", "os"}
