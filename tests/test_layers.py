@@ -11,19 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 LAYERS = [
     {"errors", "exits", "records", "channels", "durations", "version"},
     {"dialects", "identities", "venues", "book", "budget", "ledger", "freshness", "inflate", "patterns", "heartbeat"},
-    {
-        "planner",
-        "chain",
-        "kept",
-        "statements",
-        "merging",
-        "source",
-        "continuity",
-        "feed",
-        "oversight",
-        "secrecy",
-        "session",
-    },
+    {"planner", "chain", "kept", "statements", "merging", "source", "continuity", "feed"},
+    {"oversight", "secrecy", "session"},
     {
         "dialling",
         "wire",
