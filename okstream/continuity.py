@@ -14,7 +14,7 @@ from .dialects import Traits
 from .identities import identity
 from .kept import Kept
 from .merging import Records, Seen
-from .records import Book, DataRecord, Gap, Statement, Status, Trade
+from .records import Book, DataRecord, Fill, Gap, Instrument, Liquidation, Order, Statement, Status, Trade
 from .source import Message
 from .statements import Statements, closed
 
@@ -23,6 +23,7 @@ RECORD_WEIGHT = 3
 """Bytes of memory that records take for each byte of the frame they came in, as measured roughly."""
 
 _INT64 = 2**63
+_EVENTS = (Trade, Fill, Order, Liquidation, Instrument)
 
 
 @dataclass(slots=True)
@@ -81,6 +82,11 @@ class Continuity:
         """Whether trades say how many they stand for, so that the next one shows what is missing."""
         last = self.last
         return self.traits.chained and isinstance(last, Trade) and last.count is not None
+
+    @property
+    def eventful(self) -> bool:
+        """Whether each record is something that happened, and none tells what is missing before it."""
+        return not self.traits.first_push or (isinstance(self.last, _EVENTS) and not self.counted)
 
     @property
     def levels(self) -> Levels | None:

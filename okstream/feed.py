@@ -17,7 +17,7 @@ from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .dialects import Decoder, Dialect
 from .errors import BookVoidError
 from .kept import Sides, difference
-from .merging import mark, renumbered
+from .merging import SKEW_MS, mark, renumbered
 from .records import Book, Candle
 from .source import Message, Source, passed
 from .statements import Statements
@@ -33,7 +33,7 @@ class Feed(Continuity):
 
     A feed for raw lanes alone (`parsed` false) is not decoded and states only what the link loses. `keeps`: whether
     somebody may want a book's levels. `doubtful`: the connection that led may have been mute. `stale_times` and
-    `mute_times`: how often that was so lately.
+    `mute_times`: how often that was so lately; it is not called stale again before `quiet_until` (ns).
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Feed(Continuity):
         self.leader: Source | None = None
         self.doubtful = False
         self.stale_times = 0
+        self.quiet_until = 0
         self.mute_times = 0
         self._shared = False
         self._held: Sides | None = None
@@ -179,6 +180,9 @@ class Feed(Continuity):
                 return self.lead(other, recv, reason)
         if state is not None:
             self.leader = None
+            left = [other for other in self.sources if other is not source]
+            if left and all(other.refusal for other in left):
+                return self.refuse(left[0], *left[0].refusal or (None, ""), recv)
         statements = self._interrupted(reason, recv, state, detail)
         if state is None and statements and not self.traits.first_push:
             # Nothing comes until something happens, so nothing is missing from here on.
@@ -188,6 +192,7 @@ class Feed(Continuity):
     def refuse(self, source: Source, code: str | None, message: str, recv: int) -> list[Delivery]:
         """The exchange does not serve this subscription, or no longer; at least not to `source`."""
         source.forget()
+        source.refusal = (code, message)
         if any(other.flowing for other in self.sources) or self.state == "refused":
             return []
         self.leader = None
@@ -248,7 +253,18 @@ class Feed(Continuity):
     def _level(self, source: Source) -> bool:
         """Whether an unnumbered book of `source` was seen to be where the delivered one is."""
         last = self.last
-        return isinstance(last, Book) and last.checksum is not None and source.passed == mark(last)
+        if not isinstance(last, Book) or source.latest is None:
+            return False
+        if self.traits.sequenced and source.chain is not None:
+            return source.latest.seq == last.seq and source.chain.epoch == self.epoch
+        return last.checksum is not None and source.passed == mark(last)
+
+    def _lost_touch(self, message: Message) -> bool:
+        """Whether a book is later than what was delivered, though its number says the contrary."""
+        book, last = message.records[-1] if message.records else None, self.last
+        if not isinstance(book, Book) or not isinstance(last, Book) or not self.traits.sequenced:
+            return False
+        return (book.ts or 0) > (last.ts or 0) + SKEW_MS
 
     def _behind(self, source: Source) -> bool:
         last = self.last
@@ -267,6 +283,9 @@ class Feed(Continuity):
         if self._covered(message):
             source.passed = passed(message)
             source.joining = not (source.chain is not None and self._level(source))
+            if source.joining and self._lost_touch(message):
+                source.broken = (reason, {"why": "its numbers cannot be compared with those of the other connection"})
+                return []
             return self._repeated(message) or self._text(message)
         source.joining = False
         first = message.records[0]

@@ -16,11 +16,12 @@ from .identities import content
 from .records import Book, Candle, DataRecord, Fill, Order, Trade
 
 _IDS = 1024
-_RECENT = 4
+_RECENT = 16
+_DIGITS = 20
 _ANEW = 100_000
 """So far ids do not go back, unless they are numbered anew."""
 
-_SKEW_MS = 1000
+SKEW_MS = 1000
 """How far two servers of the exchange may be apart."""
 
 _IDENTIFIED = frozenset({Trade, Fill})
@@ -71,7 +72,8 @@ class Seen:
             return all(_whole(record) in self._ids for record in records)
         ts = records[-1].ts
         if ts is None or last is None or last.ts is None or ts == self._latest:
-            return self._known(records, ts) or not _later(records[-1], last)
+            # Where only the content can tell: rather twice than never.
+            return any(_same(records, others) for others in self._recent) or _behind(records[-1], last)
         return ts < self._latest
 
     def _known(self, records: Records, ts: int | None) -> bool:
@@ -103,21 +105,26 @@ def _before(record: DataRecord, last: DataRecord | None) -> bool:
     """Whether trades are numbered, and `record` is the earlier of the two."""
     if not isinstance(record, Trade) or not isinstance(last, Trade):
         return False
-    return record.id.isdecimal() and last.id.isdecimal() and 0 <= int(last.id) - int(record.id) < _ANEW
+    if not (record.id.isdecimal() and last.id.isdecimal() and max(len(record.id), len(last.id)) <= _DIGITS):
+        return False
+    return 0 <= int(last.id) - int(record.id) < _ANEW
 
 
-def _later(record: DataRecord, last: DataRecord | None) -> bool:
-    """Whether `record` of another connection may be newer than `last`, which has the same time or none."""
-    if isinstance(record, Candle) and isinstance(last, Candle):
-        return float(record.volume or 0) > float(last.volume or 0)
-    return last is None or record.recv > last.recv
+def _behind(record: DataRecord, last: DataRecord | None) -> bool:
+    """Whether `record` is an earlier stand of the same bar as `last`."""
+    if not isinstance(record, Candle) or not isinstance(last, Candle):
+        return False
+    try:
+        return float(record.volume or 0) < float(last.volume or 0)
+    except ValueError:
+        return False
 
 
 def renumbered(book: Book, last: Book) -> bool:
     """Whether a `book` of another connection is later than `last` though its number is lower: numbers began anew."""
     if book.seq is None or last.seq is None or book.ts is None or last.ts is None:
         return False
-    return book.seq < last.seq and book.ts > last.ts + _SKEW_MS
+    return book.seq < last.seq and book.ts > last.ts + SKEW_MS
 
 
 def _id(record: DataRecord) -> tuple[Any, ...] | str:

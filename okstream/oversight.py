@@ -25,7 +25,8 @@ _OFTEN = 50
 """How many times the usual silence between two messages is a suspicious one."""
 
 _SLOWER = 15
-_SLOWEST = 300
+_DOUBLINGS = 10
+_SLOWEST = 3600
 
 
 class Oversight:
@@ -65,19 +66,20 @@ class Oversight:
         if elapsed > _FROZEN or abs(jumped) > _JUMP:
             # We stood still, or the clock was set: what waits in the socket has not had its chance to be heard.
             for source in self._sources.values():
-                source.heard = wall
+                source.reset(wall)
             return []
         paced = [(source, pace) for source in self._sources.values() if (pace := self._pace(source)) is not None]
         for source, _ in paced:
             if source.flowing and wall - source.heard < _WELL:
                 if source.messages > 1:  # the first comes whenever it is asked for
                     source.feed.mute_times = 0
-                if wall - source.feed.since > 6 * _WELL:
+                if source.messages > 1 and wall - source.feed.since > 6 * _WELL:
                     source.feed.stale_times = 0
         stale, suspects = self._watch.look(
             [(source.key, pace, source.heard, source.flowing) for source, pace in paced], wall
         )
         self.probes += [self._sources[key] for key in suspects]
+        stale = [key for key in stale if wall >= self._sources[key].feed.quiet_until]
         if stale:
             return self._act([self._sources[key] for key in stale], [source for source, _ in paced], wall)
         if not self._asks:
@@ -118,7 +120,7 @@ class Oversight:
             self._heal(source)
         if times >= 2:
             self.alarms.append(f"{feed.sub} stays silent on a new connection, too; trying on, more slowly")
-        source.heard = wall + min(_SLOWER * times, _SLOWEST) * _NS
+        feed.quiet_until = wall + min(_SLOWER * 2 ** min(times, _DOUBLINGS), _SLOWEST) * _NS
         return deliveries
 
     def _look_for_life(self, paced: list[Source], wall: int) -> None:
@@ -128,7 +130,7 @@ class Oversight:
             return
         feed = min(flowing, key=lambda source: source.key).feed
         usual = (self._looked - self._opened) / max(1, sum(source.messages for source in flowing))
-        wait = min(max(_SUSPICIOUS, min(_MUTE, _OFTEN * usual)) * 2**feed.mute_times, _MUTE_CAP)
+        wait = min(max(_SUSPICIOUS, min(_MUTE, _OFTEN * usual)) * 2 ** min(feed.mute_times, _DOUBLINGS), _MUTE_CAP)
         if all(wall - source.heard >= wait * _NS for source in flowing):
             feed.mute_times += 1
             self.leaving = f"nothing came for {wait:.0f} s"

@@ -217,11 +217,13 @@ class Session:
         """The connection is gone: every subscription may lose something from now on, unless another brings it."""
         sources = list(self._sources.values())
         self._sources.clear()
-        return [
-            delivery
-            for source in sources
-            for delivery in source.feed.leave(source, "disconnected", recv, "disconnected")
-        ]
+        deliveries: list[Delivery] = []
+        for source in sources:
+            feed, before = source.feed, source.feed.state
+            deliveries += feed.leave(source, "disconnected", recv, "disconnected")
+            if feed.state == "refused" != before:
+                self.settled.append((feed, Refusal(None, "the connection that still carried it is gone")))
+        return deliveries
 
     def _several(self, messages: list[Message], text: bytes, now: float, recv: int) -> list[Delivery]:
         """Take a frame of several messages; its text goes out once, with the last that would carry one."""

@@ -53,6 +53,7 @@ class Source:
         self.key = feed.traits.key
         self.chain = Chain(feed.traits) if feed.traits.incremental and feed.parsed else None
         self.kept: Kept | None = None
+        self.refusal: tuple[str | None, str] | None = None
         self.flowing = False
         self.joining = False
         self.broken: tuple[str, dict[str, Any] | None] | None = None
@@ -84,7 +85,17 @@ class Source:
         """Whether it can stand in for another connection."""
         if not self.feed.parsed:
             return self.flowing or self.feed.state == "refused"
-        return self.feed.state == "refused" or self.covers(now)
+        return self.feed.state == "refused" or self.refusal is not None or self.covers(now)
+
+    def reset(self, wall: int) -> None:
+        """The wall clock was set to `wall`, or we stood still: nothing of before can be compared with it."""
+        self.heard = wall
+        self.feed.quiet_until = min(self.feed.quiet_until, wall)
+        self._shaken = min(self._shaken, wall - _SHAKEN_NS)
+        if self._acknowledged is not None:
+            self._acknowledged = min(self._acknowledged, wall - _SETTLED_NS)
+        for message in self.tail:
+            message.recv = wall
 
     def doubt(self) -> None:
         """What this connection led with may not be all that there was."""
@@ -102,7 +113,7 @@ class Source:
         """Whether nothing is lost that this source did not bring, or will bring."""
         if not self.feed.parsed or recv < self._shaken + _SHAKEN_NS:
             return False
-        if self._acknowledged is not None and not self.feed.traits.first_push:
+        if self._acknowledged is not None and self.feed.eventful:
             return self.flowing and recv >= self._acknowledged + _SETTLED_NS
         if self.flowing or self.chain is not None or self._acknowledged is None:
             return self.flowing
