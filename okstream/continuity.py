@@ -65,6 +65,7 @@ class Continuity:
         self.gap: Gap | None = None
         self.last: DataRecord | None = None
         self.expected = False
+        self.doubtful = False
         self.epoch = 0
         self.books = 0
         self._statements = statements
@@ -121,7 +122,7 @@ class Continuity:
 
     def follow(self, records: Records, text: bytes | None, weight: int, epoch: int) -> list[Delivery] | None:
         """The short way of one record that follows on the last; None where there is more to it."""
-        if self.state != "live" or self.gap is not None:
+        if self.state != "live" or self.gap is not None or self.doubtful:
             return None
         (record,) = records
         traits = self.traits
@@ -175,6 +176,7 @@ class Continuity:
         """Open a gap, unless one is open or nothing was expected yet; enter `state`, None: the present one."""
         statements: list[Statement] = []
         expected = self.expected or self.state == "live" or self.last is not None
+        self.doubtful = False
         if self.gap is None and expected:
             self.gap = self._statements.gap(self.venue, self.sub, reason, recv, self.last)
             statements.append(self.gap)

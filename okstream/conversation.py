@@ -30,6 +30,10 @@ log = logging.getLogger("okstream.link")
 
 _SEND_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
+_TOLD_EVERY = 1.0
+"""Seconds between lines about gaps: those of a moment share one."""
+
+_LINES_LATE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ class Conversation:
         self._outlet = outlet
         self._counters = counters
         self._probe = probe
+        self._opened_gaps: list[Delivery] = []
+        self._told = 0.0
         self._probes: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
@@ -150,6 +156,7 @@ class Conversation:
                 self._hand_over(session.closed(self.wall_ns()))
                 for feed, answer in session.settled:
                     self._outlet.settled(feed, answer)
+            self._tell()
             self.changed.set()
             await self._close(connection)
 
@@ -171,12 +178,17 @@ class Conversation:
             self.wake.set()
 
     def _hand_over(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            if delivery.statements:
-                for line in gap_lines(deliveries):
-                    log.warning("%s: %s", self._name, line)
-                break
+        self._opened_gaps += [d for d in deliveries if d.statements]
+        if len(self._opened_gaps) > _LINES_LATE:
+            self._tell()
         self._outlet.deliver(deliveries)
+
+    def _tell(self) -> None:
+        """Say for people what may be missing, in as few lines as there are reasons."""
+        told, self._opened_gaps = self._opened_gaps, []
+        self._told = self._loop.time()
+        for line in gap_lines(told):
+            log.warning("%s: %s", self._name, line)
 
     async def _dial(self) -> Connection:
         try:
@@ -234,6 +246,8 @@ class Conversation:
 
     def _look_after(self, session: Session) -> None:
         """Pass on what the session has for people, and ask REST what it wants to know."""
+        if self._opened_gaps and self._loop.time() >= self._told + _TOLD_EVERY:
+            self._tell()
         for remark in session.remarks:
             log.warning("%s: %s", self._name, remark)
         session.remarks.clear()

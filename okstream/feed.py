@@ -18,7 +18,7 @@ from .dialects import Decoder, Dialect
 from .errors import BookVoidError
 from .kept import Sides, difference
 from .merging import SKEW_MS, mark, renumbered
-from .records import Book, Candle
+from .records import Book, Candle, Statement
 from .source import Message, Source, passed
 from .statements import Statements
 
@@ -51,7 +51,6 @@ class Feed(Continuity):
         self.parsed = parsed
         self.sources: list[Source] = []
         self.leader: Source | None = None
-        self.doubtful = False
         self.stale_times = 0
         self.quiet_until = 0
         self.mute_times = 0
@@ -221,7 +220,17 @@ class Feed(Continuity):
             source.tail.append(message)
             return deliveries
         source.kept = None
-        return self._accept(message)
+        return self._accept(message, self._doubted(message.recv) if self.doubtful else ())
+
+    def _doubted(self, recv: int) -> list[Statement]:
+        """
+        Say that something may be missing of what comes now: a connection seemed mute while it was to bring it.
+
+        Trades and books tell by themselves.
+        """
+        self.doubtful = False
+        tells = self.counted or self.traits.incremental
+        return [] if tells or self.gap is not None else self._interrupted("stale", recv)
 
     def take_raw(self, source: Source, recv: int, text: bytes, weight: int) -> list[Delivery]:
         """Take one message that nobody wants parsed."""
@@ -290,14 +299,12 @@ class Feed(Continuity):
         source.joining = False
         first = message.records[0]
         if source.chain is None or not isinstance(first, Book) or not isinstance(last, Book):
-            # What one connection brings at once, and the other had not brought while it seemed mute, was lost there;
-            # trades tell by themselves.
-            doubtful, self.doubtful = self.doubtful and not self.counted, False
-            return self._accept(message, self._interrupted("stale", message.recv)) if doubtful else None
-        if not self.traits.sequenced:
-            return None if self._level(source) else self._rejoined(source, reason, message.recv)
-        if not self._ahead(message):
             return None
+        if self._level(source) or (self.traits.sequenced and not self._ahead(message)):
+            self.doubtful = False
+            return None
+        if not self.traits.sequenced:
+            return self._rejoined(source, reason, message.recv)
         if self.keeps:
             return self._differing(source, [message])
         if first.action == "snapshot":

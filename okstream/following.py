@@ -33,6 +33,7 @@ class Following:
         self._start = start
         self._listings: dict[str, Listing] = {}
         self._patterns: dict[tuple[str, Subscription], set[Subscription]] = {}
+        self.closed = False
         self._named: set[tuple[str, Subscription]] = set()
 
     def follows(self, venue: Venue, pattern: Subscription) -> bool:
@@ -55,7 +56,8 @@ class Following:
         """
         assert pattern.inst is not None
         listing = self._listing(venue)
-        while True:
+        insts: list[str] = []
+        while not self.closed:
             try:
                 insts = await listing.resolve(pattern.inst)
                 break

@@ -18,7 +18,10 @@ _OPS: tuple[Op, ...] = ("subscribe", "unsubscribe")
 _BACKOFF = 30.0
 _BACKOFF_CAP = 600.0
 _HEAL_BACKOFF = 1.0
-_HEAL_BACKOFF_CAP = 60.0
+_HEAL_BACKOFF_CAP = 600.0
+_FORGIVEN = 300.0
+"""Seconds without a heal for which one of the late ones is forgotten."""
+
 _GATHER = 2.0
 """Seconds that heals wait for others after one: what breaks together shares its requests."""
 
@@ -130,8 +133,7 @@ class Ledger:
             self._to_heal[key] = None
             return False
         self._healed = now
-        if now >= wish.heal_from + _HEAL_BACKOFF_CAP:
-            wish.heals = 0
+        wish.heals = max(0, wish.heals - int((now - wish.heal_from) / _FORGIVEN))
         wish.heal_from = now + min(_HEAL_BACKOFF * 2**wish.heals, _HEAL_BACKOFF_CAP)
         wish.heals = min(wish.heals + 1, _DOUBLINGS)
         wish.healing, wish.live = True, False

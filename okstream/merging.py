@@ -107,7 +107,8 @@ def _before(record: DataRecord, last: DataRecord | None) -> bool:
         return False
     if not (record.id.isdecimal() and last.id.isdecimal() and max(len(record.id), len(last.id)) <= _DIGITS):
         return False
-    return 0 <= int(last.id) - int(record.id) < _ANEW
+    # Ids that are lower although the trade is later are numbered anew.
+    return 0 <= int(last.id) - int(record.id) < _ANEW and (record.ts or 0) <= (last.ts or 0)
 
 
 def _behind(record: DataRecord, last: DataRecord | None) -> bool:

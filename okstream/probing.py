@@ -24,24 +24,31 @@ async def shows_newer(rest: Rest, source: Source) -> bool:
     if last is None or inst is None:
         return False
     try:
-        if isinstance(last, Ticker):
-            return _ticker(await rest.ticker(inst), last)
-        if feed.sub.channel in _TRADES:
-            rows = await rest.trades(inst)
-            return bool(rows) and _trade(rows[0], last)
-        if isinstance(last, Candle):
-            bar = feed.sub.channel.removeprefix("candle-")
-            return _candle(await rest.candle(inst, bar), last)
-        if isinstance(last, Book):
-            depth = max(1, min(_DEPTH, len(last.bids), len(last.asks))) if feed.sub.channel != "book" else _DEPTH
-            row = await rest.book(inst, depth)
-            levels = feed.levels
-            bids, asks = levels.top(depth) if levels is not None else (last.bids, last.asks)
-            return _book(row, last, feed.traits.sequenced and levels is None, (bids[:depth], asks[:depth]))
+        newer = await _newer(rest, source, last, inst)
+        return newer and feed.last is last  # else the stream has brought something while REST was asked
     except (RestError, RestRefusedError) as error:
         log.info("%s: cannot ask about the silence of %s: %s", feed.venue, feed.sub, error)
     except (LookupError, TypeError, ValueError) as error:
         log.warning("%s: an answer about %s is not understood: %s", feed.venue, feed.sub, error)
+    return False
+
+
+async def _newer(rest: Rest, source: Source, last: DataRecord, inst: str) -> bool:
+    feed = source.feed
+    if isinstance(last, Ticker):
+        return _ticker(await rest.ticker(inst), last)
+    if feed.sub.channel in _TRADES:
+        rows = await rest.trades(inst)
+        return bool(rows) and _trade(rows[0], last)
+    if isinstance(last, Candle):
+        bar = feed.sub.channel.removeprefix("candle-")
+        return _candle(await rest.candle(inst, bar), last)
+    if isinstance(last, Book):
+        depth = max(1, min(_DEPTH, len(last.bids), len(last.asks))) if feed.sub.channel != "book" else _DEPTH
+        row = await rest.book(inst, depth)
+        levels = feed.levels
+        bids, asks = levels.top(depth) if levels is not None else (last.bids, last.asks)
+        return _book(row, last, feed.traits.sequenced and levels is None, (bids[:depth], asks[:depth]))
     return False
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 _MESSAGE = 500
 """Characters shown of what the exchange says."""
 
+_LOOKED_AT = 8 * _MESSAGE
 _PART = 8
 _LONG = re.compile(r"[\w+/=-]{20,}")
 _HIDDEN = "(not shown: it repeats a part of the credentials)"
@@ -24,6 +25,7 @@ class Secrecy:
 
     def scrub(self, text: str) -> str:
         """Return `text`, not too long and without any part of the secrets."""
+        text = text[:_LOOKED_AT]
         for secret in self._secrets:
             text = text.replace(secret, "***")
         for secret in self._secrets:

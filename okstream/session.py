@@ -1,9 +1,7 @@
 """
 One conversation with the exchange, without I/O: login, requests, acknowledgements, ping, routing.
 
-Rule 1: everything that decides what to say next lives here and in the ledger.
-Rule 2: this file knows neither the wire format nor the clock; both are handed in.
-Rule 3: a session lives as long as its connection; the feeds live on.
+It knows neither the wire format nor the clock; both are handed in. It lives as long as its connection; the feeds live on.
 """
 
 from collections import Counter
@@ -242,6 +240,8 @@ class Session:
         return [delivery for delivery in deliveries if delivery.statements or delivery.records or delivery.text]
 
     def _want(self, key: str, feed: Feed) -> None:
+        if feed.state == "refused" and feed.last is not None:
+            feed.state = "disconnected"  # it was served before: a new connection may try
         if feed.state != "refused":
             self._sources[key] = feed.source()
             self._ledger.want(key, self._dialect.size(feed.sub))

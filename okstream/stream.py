@@ -171,6 +171,7 @@ class Stream:
     def _end(self) -> None:
         """Wake all who wait for something that will not come."""
         self._ended.set()
+        self._following.closed = True
         self._wanted.abandon()
         if self._iteration is not None:
             self._iteration.lane.ready.set()

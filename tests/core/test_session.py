@@ -621,7 +621,7 @@ class TestUnreadable:
         assert feed_.state == "void"
         assert feed_.gap is not None
         said: list[Any] = []
-        while not said and call.now < 700.0:
+        while not said and call.now < 1400.0:
             call.tick(1.0)
             call.accept()
             said = call.records(book("snapshot", -1, 2000))
