@@ -1,7 +1,7 @@
 """
 One conversation with the exchange, without I/O: login, requests, acknowledgements, ping, routing.
 
-It knows neither the wire format nor the clock; both are handed in. It lives as long as its connection; the feeds live on.
+It knows neither wire format nor clock; both are handed in. It lives as long as its connection; the feeds live on.
 """
 
 from collections import Counter
