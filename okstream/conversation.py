@@ -154,8 +154,6 @@ class Conversation:
                 probe.cancel()
             if lost:
                 self._hand_over(session.closed(self.wall_ns()))
-                for feed, answer in session.settled:
-                    self._outlet.settled(feed, answer)
             self._tell()
             self.changed.set()
             await self._close(connection)

@@ -33,7 +33,7 @@ class Feed(Continuity):
 
     A feed for raw lanes alone (`parsed` false) is not decoded and states only what the link loses. `keeps`: whether
     somebody may want a book's levels. `doubtful`: the connection that led may have been mute. `stale_times` and
-    `mute_times`: how often that was so lately; it is not called stale again before `quiet_until` (ns).
+    `mute_times`: how often that was so lately; no connection is replaced for it before `quiet_until` (ns).
     """
 
     def __init__(
@@ -97,6 +97,9 @@ class Feed(Continuity):
         """The connection of `source` is gone."""
         deliveries = source.lose(reason, recv, state)
         self.sources.remove(source)
+        if all(other.refusal for other in self.sources):
+            for other in self.sources:
+                other.again = True
         return deliveries
 
     def flows(self, source: Source, recv: int) -> list[Delivery]:
@@ -150,7 +153,7 @@ class Feed(Continuity):
     def trim(self, source: Source) -> None:
         """Drop of what `source` brought beside the leader all that is delivered."""
         tail = source.tail
-        while tail and self._covered(tail[0]):
+        while tail and self._covered(source, tail[0]):
             source.passed = passed(tail.popleft())
 
     def impatient(self, source: Source, recv: int) -> list[Delivery]:
@@ -179,9 +182,6 @@ class Feed(Continuity):
                 return self.lead(other, recv, reason)
         if state is not None:
             self.leader = None
-            left = [other for other in self.sources if other is not source]
-            if left and all(other.refusal for other in left):
-                return self.refuse(left[0], *left[0].refusal or (None, ""), recv)
         statements = self._interrupted(reason, recv, state, detail)
         if state is None and statements and not self.traits.first_push:
             # Nothing comes until something happens, so nothing is missing from here on.
@@ -247,7 +247,7 @@ class Feed(Continuity):
         leads = self.leader is None or self.leader is source
         return [Delivery(self, (), (), text, weight)] if text is not None and leads else []
 
-    def _covered(self, message: Message) -> bool:
+    def _covered(self, source: Source, message: Message) -> bool:
         """Whether what another source brought is delivered already."""
         last = self.last
         record = message.records[-1] if message.records else None
@@ -256,8 +256,11 @@ class Feed(Continuity):
                 earlier = (record.ts or 0) - (last.ts or 0) < (record.checksum is None)
                 return earlier or mark(record) == mark(last)
             if record.seq is not None and last.seq is not None:
-                return (message.epoch, record.seq) <= (self.epoch, last.seq) and not renumbered(record, last)
-        return self._seen.covers(message.records, last)
+                earlier = (record.ts or 0) < (last.ts or 0)
+                passed_by = (message.epoch, record.seq) <= (self.epoch, last.seq)
+                return earlier or (passed_by and not renumbered(record, last))
+        covered, source.cursor = self._seen.covers(message.records, last, source.cursor)
+        return covered
 
     def _level(self, source: Source) -> bool:
         """Whether an unnumbered book of `source` was seen to be where the delivered one is."""
@@ -289,7 +292,7 @@ class Feed(Continuity):
         if isinstance(last, Candle):
             # One message may hold the end of a bar that is over, and the next bar.
             message.records = [record for record in message.records if (record.ts or 0) >= (last.ts or 0)]
-        if self._covered(message):
+        if self._covered(source, message):
             source.passed = passed(message)
             source.joining = not (source.chain is not None and self._level(source))
             if source.joining and self._lost_touch(message):

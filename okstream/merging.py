@@ -16,7 +16,8 @@ from .identities import content
 from .records import Book, Candle, DataRecord, Fill, Order, Trade
 
 _IDS = 1024
-_RECENT = 16
+_RECENT = 64
+_REPEATS = 4
 _DIGITS = 20
 _ANEW = 100_000
 """So far ids do not go back, unless they are numbered anew."""
@@ -38,6 +39,7 @@ class Seen:
         self._orders: dict[str, int] = {}
         self._recent: deque[Records] = deque(maxlen=_RECENT)
         self._latest = -1
+        self._count = 0
 
     def forget_recent(self) -> None:
         """What follows begins anew, and may look like what was before."""
@@ -60,26 +62,38 @@ class Seen:
         else:
             self._latest = ts
         self._recent.append(records)
+        self._count += 1
         return records
 
-    def covers(self, records: Records, last: DataRecord | None) -> bool:
-        """Whether another connection's `records` are delivered, or what was delivered (`last` of all) is newer."""
+    def covers(self, records: Records, last: DataRecord | None, cursor: int | None) -> tuple[bool, int | None]:
+        """
+        Say whether another connection's `records` are delivered, or what was delivered (`last` of all) is newer.
+
+        Where neither identity nor time tells, its messages are found in order among those delivered: `cursor` is the
+        place behind the last that was found, None at first; returned is where it stands now.
+        """
         if not records:
-            return True
+            return True, cursor
         if type(records[0]) in _IDENTIFIED:
-            return all(_id(record) in self._ids or _before(record, last) for record in records)
+            return all(_id(record) in self._ids or _before(record, last) for record in records), cursor
         if type(records[0]) is Order:
-            return all(_whole(record) in self._ids for record in records)
+            return all(_whole(record) in self._ids for record in records), cursor
         ts = records[-1].ts
-        if ts is None or last is None or last.ts is None or ts == self._latest:
-            # Where only the content can tell: rather twice than never.
-            return any(_same(records, others) for others in self._recent) or _behind(records[-1], last)
-        return ts < self._latest
+        if ts is not None and last is not None and last.ts is not None and ts != self._latest:
+            return ts < self._latest, cursor
+        if _behind(records[-1], last):
+            return True, cursor
+        first = self._count - len(self._recent)
+        start = self._count - 1 if cursor is None else cursor
+        for at in range(max(start - first, 0), len(self._recent)):
+            if _same(records, self._recent[at]):
+                return True, first + at + 1
+        return False, cursor
 
     def _known(self, records: Records, ts: int | None) -> bool:
         # A clock that stands still or goes back, or none: only the content tells a repetition. Without a clock an
         # earlier content may return, so only the last one counts.
-        recent = self._recent if ts is not None else list(self._recent)[-1:]
+        recent = list(self._recent)[-_REPEATS if ts is not None else -1 :]
         return any(_same(records, others) for others in recent)
 
     def _counted(self, records: Records, add: Callable[[Any], bool], key: Callable[[DataRecord], Any]) -> Records:

@@ -79,7 +79,6 @@ class Oversight:
             [(source.key, pace, source.heard, source.flowing) for source, pace in paced], wall
         )
         self.probes += [self._sources[key] for key in suspects]
-        stale = [key for key in stale if wall >= self._sources[key].feed.quiet_until]
         if stale:
             return self._act([self._sources[key] for key in stale], [source for source, _ in paced], wall)
         if not self._asks:
@@ -98,7 +97,7 @@ class Oversight:
     def _act(self, stale: list[Source], paced: list[Source], wall: int) -> list[Delivery]:
         canary = any(source.feed.traits.key == source.feed.traits.canary for source in stale)
         all_silent = len(paced) > 1 and all(wall - source.heard >= _WELL for source in paced)
-        if canary or all_silent:
+        if (canary or all_silent) and all(wall >= source.feed.quiet_until for source in stale):
             self.leaving = "connected, but no data comes"
             for source in self._sources.values():
                 source.doubt()
@@ -114,13 +113,14 @@ class Oversight:
         silence = (wall - source.heard) / _NS
         self._watch.forget(source.key)
         deliveries = source.lose("stale", wall, "stale", {"silent": round(silence, 1)})
-        if times % 2 and self.leaving is None:
+        if times % 2 and self.leaving is None and wall >= feed.quiet_until:
             self.leaving = f"{feed.sub} stays silent though it was asked for anew"
-        elif self.leaving is None:
+        if self.leaving is None:
             self._heal(source)
+        elif wall >= feed.quiet_until:
+            feed.quiet_until = wall + min(_SLOWER * 2 ** min(times, _DOUBLINGS), _SLOWEST) * _NS
         if times >= 2:
             self.alarms.append(f"{feed.sub} stays silent on a new connection, too; trying on, more slowly")
-        feed.quiet_until = wall + min(_SLOWER * 2 ** min(times, _DOUBLINGS), _SLOWEST) * _NS
         return deliveries
 
     def _look_for_life(self, paced: list[Source], wall: int) -> None:

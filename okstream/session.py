@@ -166,6 +166,9 @@ class Session:
                 deliveries += source.feed.impatient(source, recv)
             if source.broken is not None:
                 deliveries += self._watched(source, [], recv)
+            if source.again:
+                source.again, source.refusal = False, None
+                self._ledger.want(source.key, self._dialect.size(source.feed.sub))
         deliveries += self.oversight.look(now, recv)
         self.leaving = self.leaving or self.oversight.leaving
         return deliveries
@@ -215,13 +218,11 @@ class Session:
         """The connection is gone: every subscription may lose something from now on, unless another brings it."""
         sources = list(self._sources.values())
         self._sources.clear()
-        deliveries: list[Delivery] = []
-        for source in sources:
-            feed, before = source.feed, source.feed.state
-            deliveries += feed.leave(source, "disconnected", recv, "disconnected")
-            if feed.state == "refused" != before:
-                self.settled.append((feed, Refusal(None, "the connection that still carried it is gone")))
-        return deliveries
+        return [
+            delivery
+            for source in sources
+            for delivery in source.feed.leave(source, "disconnected", recv, "disconnected")
+        ]
 
     def _several(self, messages: list[Message], text: bytes, now: float, recv: int) -> list[Delivery]:
         """Take a frame of several messages; its text goes out once, with the last that would carry one."""

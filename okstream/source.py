@@ -45,7 +45,9 @@ class Source:
 
     `flowing`: its data goes on without a hole. `broken`: its book is void and has to be asked for anew: why (a reason
     of gap, and details), until somebody does. `tail` is what it brought before the source that leads did.
-    `kept` is what a numbered book has come to here, where another connection brings it, too.
+    It was refused here for `refusal`; `again`: nobody else carries it now, so that it is asked for once more. Where
+    only the order tells, `cursor` is how far what was delivered has been seen here. `kept` is what a numbered book has
+    come to here, where another connection brings it, too.
     """
 
     def __init__(self, feed: "Feed") -> None:
@@ -53,6 +55,8 @@ class Source:
         self.key = feed.traits.key
         self.chain = Chain(feed.traits) if feed.traits.incremental and feed.parsed else None
         self.kept: Kept | None = None
+        self.again = False
+        self.cursor: int | None = None
         self.refusal: tuple[str | None, str] | None = None
         self.flowing = False
         self.joining = False

@@ -58,8 +58,11 @@ def trades(*numbers: int, inst: str = "BTC-USDT") -> dict[str, Any]:
     return push(f"trades:{inst}", *(trade(number, inst=inst) for number in numbers))
 
 
-def book(action: str, prev: int, seq: int, *, inst: str = "BTC-USDT", price: str = "5") -> dict[str, Any]:
-    row = {"asks": [[price, "1", "0", "1"]], "bids": [], "ts": str(seq * 100), "checksum": 0}
+def book(
+    action: str, prev: int, seq: int, *, inst: str = "BTC-USDT", price: str = "5", ts: int | None = None
+) -> dict[str, Any]:
+    stamp = str(seq * 100 if ts is None else ts)
+    row = {"asks": [[price, "1", "0", "1"]], "bids": [], "ts": stamp, "checksum": 0}
     return push(f"book:{inst}", {**row, "prevSeqId": prev, "seqId": seq}, action=action)
 
 

@@ -252,7 +252,7 @@ class TestNumberedBooks:
 
     def test_numbers_that_begin_anew_on_both(self):
         pair = begun(BOOK, self.FIRST)
-        reset, after = book("update", 10, 3), book("update", 3, 4)
+        reset, after = book("update", 10, 3, ts=1100), book("update", 3, 4, ts=1200)
         assert words(pair.gets(pair.a, reset)) == ["book update"]
         assert pair.gets(pair.b, reset, after) == []
         (said,) = pair.loses(pair.a)
@@ -261,7 +261,7 @@ class TestNumberedBooks:
 
     def test_numbers_that_begin_anew_on_the_other_first(self):
         pair = begun(BOOK, self.FIRST)
-        assert pair.gets(pair.b, book("update", 10, 3), book("update", 3, 4)) == []
+        assert pair.gets(pair.b, book("update", 10, 3, ts=1100), book("update", 3, 4, ts=1200)) == []
         said = pair.loses(pair.a)
         assert words(said) == ["book update"] * 2
         assert [record.seq for record in said if isinstance(record, Book)] == [3, 4]
