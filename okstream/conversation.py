@@ -30,6 +30,9 @@ log = logging.getLogger("okstream.link")
 
 _SEND_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
+_EARLY = 1e-6
+"""Timers fire early by the resolution of the clock; what is due then is due, or it would be asked for ever anew."""
+
 _TOLD_EVERY = 1.0
 """Seconds between lines about gaps: those of a moment share one."""
 
@@ -221,7 +224,7 @@ class Conversation:
             session.stirred = False
             if self._bug is not None:
                 raise self._bug
-            if deliveries := session.tick(self._loop.time(), self.wall_ns()):
+            if deliveries := session.tick(self._loop.time() + _EARLY, self.wall_ns()):
                 self._hand_over(deliveries)
             self._look_after(session)
             settled, session.settled = session.settled, []
@@ -266,7 +269,7 @@ class Conversation:
     async def _send(self, session: Session, connection: Connection) -> None:
         try:
             async with asyncio.timeout(_SEND_TIMEOUT):
-                for request in session.to_send(self._loop.time()):
+                for request in session.to_send(self._loop.time() + _EARLY):
                     await connection.send(request, text=True)
         except ConnectionClosed:
             pass  # seen, and said, in the next round
