@@ -23,7 +23,7 @@ check: $(READY)  ## style, types, layers
 	$(BIN)/pytest tests/test_layers.py
 
 test: check  ## every check and every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 bench: $(READY)  ## speed against a plain script, side by side
 	$(BIN)/python -m benchmarks

@@ -326,7 +326,7 @@ def test_refused_logins_as_captured_and_as_documented():
 @pytest.mark.parametrize("code", ["60008", "60011", "60028", "60031", "64003"])
 def test_other_errors_are_refusals_for_good(code):
     refusal = read_one(json.dumps({"event": "error", "msg": "no", "code": code}).encode())
-    assert refusal == Refusal(code, "no")
+    assert refusal == Refusal(code, "no", unfit=code in {"60011", "64003"})
 
 
 def test_a_notice_says_that_the_connection_will_be_closed():
