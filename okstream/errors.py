@@ -12,11 +12,16 @@ Every exception okstream raises on purpose, sorted by what the operator can do.
         * InflateError   a binary frame is not one complete raw-Deflate stream, or exceeds the cap
         * DecodeError    a message is not what the dialect describes
     * BookVoidError      a book is not known at this moment; its next snapshot is awaited
-    * SinkError          the output failed (disk full, closed pipe)
+    * SinkError          the output failed for good (closed pipe, wrong rights): this sink is done, the others go on
         * ReaderGoneError            whoever read the pipe has closed it: a quiet end
+        * RetryError                 not written now, later it may be; the lane in front of the sink tries again
+            * ReopenError            the same, once the sink was closed and opened again
+        * RejectedError              these records can never be written; the others of the batch are
 
 Anything else that escapes is a bug, or OSError from the network.
 """
+
+from collections.abc import Mapping, Sequence
 
 
 class OkstreamError(Exception):
@@ -89,3 +94,32 @@ class SinkError(OkstreamError):
 
 class ReaderGoneError(SinkError):
     """The reader at the other end of the pipe has left."""
+
+
+class RetryError(SinkError):
+    """
+    Not all of a batch was written; the rest may be later.
+
+    Args:
+        pending: positions in the batch of what is still to be written, ascending; None for all that is not rejected.
+        rejected: positions of what can never be written, and why.
+    """
+
+    def __init__(
+        self, message: str, pending: Sequence[int] | None = None, rejected: Mapping[int, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.pending = pending
+        self.rejected = dict(rejected or {})
+
+
+class ReopenError(RetryError):
+    """As RetryError; the sink has to be closed and opened first."""
+
+
+class RejectedError(SinkError):
+    """These records can never be written, all others of the batch are: `rejected` has positions, and why."""
+
+    def __init__(self, message: str, rejected: Mapping[int, str]) -> None:
+        super().__init__(message)
+        self.rejected = dict(rejected)
