@@ -17,7 +17,7 @@ from okstream.simulator import Settings, Simulator
 from okstream.testing import run, wall_ns
 
 BOOKS = 500
-AIM = 4.0
+AIM = 4
 """Requests a link, at most."""
 
 _RATE = 3.0
@@ -27,18 +27,21 @@ _PATIENCE = 600.0
 
 @dataclass(slots=True)
 class Healed:
-    """What it took: `requests` in all over so many `links`, and `seconds` (virtual) from the fault to the last book."""
+    """What it took: `requests` of each link, and `seconds` (virtual) from the fault to the last book."""
 
     books: int
-    links: int
-    requests: int
+    requests: list[int]
     seconds: float
     gaps: int
 
     @property
-    def each(self) -> float:
-        """Requests a link."""
-        return self.requests / self.links
+    def links(self) -> int:
+        return len(self.requests)
+
+    @property
+    def most(self) -> int:
+        """Requests of the link that made most."""
+        return max(self.requests)
 
 
 async def scenario(books: int = BOOKS) -> Healed:
@@ -57,10 +60,12 @@ async def scenario(books: int = BOOKS) -> Healed:
     ):
         await stream.subscribe("book", *[f"SIM{number:03d}-USDT" for number in range(books)])
         await _all_live(stream, books)
-        links, before, began = len(exchange.connections), exchange.counters.requests, loop.time()
+        links, began = list(exchange.connections), loop.time()
+        before = [link.received for link in links]
         exchange.inject("break-books")
         gaps = await _all_live(stream, books, broken=True)
-        return Healed(books, links, exchange.counters.requests - before, loop.time() - began, gaps)
+        requests = [link.received - earlier for link, earlier in zip(links, before, strict=True)]
+        return Healed(books, requests, loop.time() - began, gaps)
 
 
 async def _all_live(stream: Stream, books: int, broken: bool = False) -> int:
@@ -84,10 +89,10 @@ def report(books: int = BOOKS) -> None:
     logging.getLogger("okstream").setLevel(logging.ERROR)  # each gap would be a line
     began = time.perf_counter()
     healed = run(lambda: scenario(books))
-    verdict = "met" if healed.each <= AIM else "missed"
+    verdict = "met" if healed.most <= AIM else "missed"
     print(f"\n{healed.books} books broken at once, all live again after {healed.seconds:.1f} s of the exchange's time")
-    print(f"  links {healed.links}, gaps {healed.gaps}, requests {healed.requests}: {healed.each:.1f} a link,"
-          f" aim: at most {AIM:.0f}, {verdict} ({time.perf_counter() - began:.0f} s of ours)", flush=True)  # fmt: skip
+    print(f"  links {healed.links}, gaps {healed.gaps}, requests {sum(healed.requests)}, of one link at most"
+          f" {healed.most}, aim: {AIM}, {verdict} ({time.perf_counter() - began:.0f} s of ours)", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -13,17 +13,13 @@ from itertools import chain, filterfalse, takewhile
 
 from .budget import Budget
 from .dialects import Op, Refusal
+from .healing import Healing
 
 _OPS: tuple[Op, ...] = ("subscribe", "unsubscribe")
 _BACKOFF = 30.0
 _BACKOFF_CAP = 600.0
-_HEAL_BACKOFF = 1.0
-_HEAL_BACKOFF_CAP = 600.0
-_FORGIVEN = 300.0
-"""Seconds without a heal for which one of the late ones is forgotten."""
-
-_GATHER = 2.0
-"""Seconds that heals wait for others after one: what breaks together shares its requests."""
+_TOGETHER = 1.0
+"""Seconds that subscribes wait for the rest of the answers to one unsubscribe, so as to share a request."""
 
 _DOUBLINGS = 10
 _RETIRED = 256
@@ -41,29 +37,28 @@ class Request:
     sent: float
     patience: float
     errors: list[Refusal] = field(default_factory=list)
+    arguments: int = 0
 
     @property
     def due(self) -> float:
         """When to ask again; sooner where an error came that names no argument."""
         return self.sent + (self.patience / 4 if self.errors else self.patience)
 
+    @property
+    def answering(self) -> bool:
+        """Whether it is an unsubscribe of which a part was answered."""
+        return self.op == "unsubscribe" and 0 < len(self.open) < self.arguments
+
 
 @dataclass(slots=True)
 class Wish:
-    """
-    What is to become of one key.
-
-    `size` is its share of a request's bytes; keys of one `group` may share a request. It was healed `heals` times of
-    late, and is not healed again before `heal_from`.
-    """
+    """What is to become of one key: `size` is its share of a request's bytes; those of one `group` may share one."""
 
     size: int
     live: bool = False
     healing: bool = False
     group: int = 0
     attempts: int = 0
-    heals: int = 0
-    heal_from: float = 0.0
 
 
 class Ledger:
@@ -83,7 +78,7 @@ class Ledger:
         self._wishes: dict[str, Wish] = {}
         self._to_subscribe: dict[str, None] = {}
         self._to_unsubscribe: dict[str, int] = {}
-        self._to_heal: dict[str, None] = {}
+        self._healing = Healing()
         self._requests: dict[str, Request] = {}
         self._asked: dict[tuple[Op, str], Request] = {}
         self._known: dict[str, int] = {}
@@ -91,15 +86,15 @@ class Ledger:
         self._alone = False
         self._numbers = 0
         self._groups = 0
-        self._healed = -_GATHER
         self._held_until = 0.0
         self._holds = 0
 
-    def want(self, key: str, size: int) -> None:
+    def want(self, key: str, size: int, book: bool = False) -> None:
         """Subscribe to `key` and keep it so."""
         if key in self._wishes:
             return
         self._wishes[key] = Wish(size)
+        self._healing.add(key, book)
         if not self.leaving(key):
             self._to_subscribe[key] = None
 
@@ -107,7 +102,7 @@ class Ledger:
         """Unsubscribe from `key`, if it was ever asked for."""
         wish = self._wishes.pop(key, None)
         self._to_subscribe.pop(key, None)
-        self._to_heal.pop(key, None)
+        self._healing.drop(key)
         if wish is not None and (wish.live or wish.attempts or ("subscribe", key) in self._asked):
             self._to_unsubscribe[key] = wish.size
 
@@ -115,7 +110,7 @@ class Ledger:
         """`key` was refused, or ended by the exchange: neither keep it nor ask again."""
         self._wishes.pop(key, None)
         self._to_subscribe.pop(key, None)
-        self._to_heal.pop(key, None)
+        self._healing.drop(key)
 
     def heal(self, key: str, now: float) -> bool:
         """
@@ -125,21 +120,19 @@ class Ledger:
         moment also for others, so that what breaks together shares its requests.
         """
         wish = self._wishes.get(key)
-        self._to_heal.pop(key, None)
+        self._healing.done(key)
         # Without an acknowledgement it may be served all the same.
         if wish is None or self.leaving(key) or not (wish.live or wish.attempts or ("subscribe", key) in self._asked):
             return False
-        if now < wish.heal_from or self._healed < now < self._healed + _GATHER:
-            self._to_heal[key] = None
+        if not self._healing.begins(key, now):
             return False
-        self._healed = now
-        wish.heals = max(0, wish.heals - int((now - wish.heal_from) / _FORGIVEN))
-        wish.heal_from = now + min(_HEAL_BACKOFF * 2**wish.heals, _HEAL_BACKOFF_CAP)
-        wish.heals = min(wish.heals + 1, _DOUBLINGS)
+        self._begin_anew(key, wish)
+        return True
+
+    def _begin_anew(self, key: str, wish: Wish) -> None:
         wish.healing, wish.live = True, False
         self._to_subscribe.pop(key, None)
         self._to_unsubscribe[key] = wish.size
-        return True
 
     def live(self, key: str) -> bool:
         """Whether the exchange serves `key` as far as is known."""
@@ -153,26 +146,29 @@ class Ledger:
     def requests(self, now: float) -> Iterator[tuple[Op, list[str], str]]:
         """Yield what is to be asked now, as (op, keys, request id), and count it as asked."""
         self._ask_again(now)
-        if not self._healed < now < self._healed + _GATHER:
-            for key in [key for key in self._to_heal if now >= self._wishes[key].heal_from]:
-                self.heal(key, now)
+        for key in self._healing.ready(now):
+            self._begin_anew(key, self._wishes[key])
         if now < self._held_until:
             return
         for op in ("unsubscribe", "subscribe"):
+            if op == "subscribe" and now < self._answered_by():
+                return
             while batch := self._batch(op):
                 if self._alone and self._requests:
                     return
-                if not self._budget.take(now, any(map(self._healing, batch))):
+                if not self._budget.take(now, any(map(self._is_healing, batch))):
                     break
                 yield self._ask(op, batch, now)
 
     def deadline(self, now: float) -> float | None:
         """Return when `requests` should be looked at next."""
         times = [request.due for request in self._requests.values()]
-        times += [max(self._wishes[key].heal_from, self._healed + _GATHER) for key in self._to_heal]
+        if (heal := self._healing.deadline(now)) is not None:
+            times.append(heal)
         pending = [*self._to_unsubscribe, *self._to_subscribe]
         if pending and not (self._alone and self._requests):
-            times.append(max(self._held_until, self._budget.ready(now, any(map(self._healing, pending)))))
+            held = self._held_until if self._to_unsubscribe else max(self._held_until, self._answered_by())
+            times.append(max(held, self._budget.ready(now, any(map(self._is_healing, pending)))))
         return min(times, default=None)
 
     def acknowledged(self, op: Op, key: str, number: str | None = None) -> list[tuple[str, Refusal]]:
@@ -321,6 +317,10 @@ class Ledger:
                 if not self.leaving(key):
                     self._to_subscribe[key] = None
 
+    def _answered_by(self) -> float:
+        """Return until when answers are waited for that are just coming in."""
+        return max((request.sent + _TOGETHER for request in self._requests.values() if request.answering), default=0.0)
+
     def _answered(self, request: Request, key: str) -> bool:
         """Wait no longer for what `request` says of `key`; return whether it was the last to ask for it."""
         request.open.pop(key, None)
@@ -331,7 +331,7 @@ class Ledger:
             del self._asked[request.op, key]
         return last
 
-    def _healing(self, key: str) -> bool:
+    def _is_healing(self, key: str) -> bool:
         wish = self._wishes.get(key)
         return wish is not None and wish.healing
 
@@ -341,7 +341,7 @@ class Ledger:
         batch: list[str] = []
         room = self._request_bytes - _ENVELOPE
         group: int | None = None
-        for key in chain(filter(self._healing, keys), filterfalse(self._healing, keys)):
+        for key in chain(filter(self._is_healing, keys), filterfalse(self._is_healing, keys)):
             wish = self._wishes.get(key)
             size = wish.size if wish else self._to_unsubscribe[key]
             belongs = wish.group if wish else 0
@@ -363,10 +363,11 @@ class Ledger:
             size = wish.size if wish else self._to_unsubscribe[key]
             (self._to_subscribe if op == "subscribe" else self._to_unsubscribe).pop(key)
             request.open[key] = size
+            request.arguments += 1
             self._known[key] = self._numbers if op == "unsubscribe" else self._known.get(key, 0)
             self._asked[op, key] = request
             # What is asked for anew begins anew: there is nothing left to heal.
-            self._to_heal.pop(key, None)
+            self._healing.done(key)
         return op, keys, request.id
 
 

@@ -168,7 +168,7 @@ class Session:
                 deliveries += self._watched(source, [], recv)
             if source.again:
                 source.again, source.refusal = False, None
-                self._ledger.want(source.key, self._dialect.size(source.feed.sub))
+                self._ledger.want(source.key, self._dialect.size(source.feed.sub), source.feed.traits.incremental)
         deliveries += self.oversight.look(now, recv)
         self.leaving = self.leaving or self.oversight.leaving
         return deliveries
@@ -245,7 +245,7 @@ class Session:
             feed.state = "disconnected"  # it was served before: a new connection may try
         if feed.state != "refused":
             self._sources[key] = feed.source()
-            self._ledger.want(key, self._dialect.size(feed.sub))
+            self._ledger.want(key, self._dialect.size(feed.sub), feed.traits.incremental)
 
     def _known(self, source: Source, text: bytes, recv: int) -> list[Delivery] | None:
         """The short way, for a message whose feed is known by its route; None where it must be read with care."""

@@ -10,7 +10,19 @@ PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
     {"errors", "exits", "records", "channels", "durations", "version"},
-    {"dialects", "identities", "venues", "book", "budget", "ledger", "freshness", "inflate", "patterns", "heartbeat"},
+    {
+        "dialects",
+        "identities",
+        "venues",
+        "book",
+        "budget",
+        "ledger",
+        "freshness",
+        "inflate",
+        "patterns",
+        "healing",
+        "heartbeat",
+    },
     {"planner", "chain", "kept", "statements", "merging", "source", "continuity", "feed", "entries", "options"},
     {"oversight", "secrecy", "session"},
     {

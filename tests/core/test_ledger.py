@@ -1,48 +1,17 @@
 """Requests, replies and budgets: everything wanted ends up live or refused, whatever the replies look like."""
 
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ledgers import HOUR, SIZE, asked, ledger, live, no, wanting
 
 from okstream.budget import Budget
 from okstream.dialects import Refusal
 from okstream.ledger import Ledger
 
-HOUR = 3600.0
-SIZE = 50
-
-
-def ledger(request_bytes: int = 65536, limit: int | None = 480) -> Ledger:
-    return Ledger(request_bytes, 10.0, Budget(limit))
-
-
-def wanting(*keys: str, **options: Any) -> Ledger:
-    one = ledger(**options)
-    for key in keys:
-        one.want(key, SIZE)
-    return one
-
-
-def asked(one: Ledger, now: float = 0.0) -> list[tuple[str, list[str]]]:
-    return [(op, keys) for op, keys, _ in one.requests(now)]
-
-
-def no(key: str | None = None, number: str | None = None) -> Refusal:
-    return Refusal("60018", "no", key, number)
-
-
 BUSY = Refusal("60014", "Requests too frequent", retry=True)
-
-
-def live(*keys: str, **options: Any) -> Ledger:
-    one = wanting(*keys, **options)
-    asked(one)
-    for key in keys:
-        one.acknowledged("subscribe", key)
-    return one
 
 
 class TestBudget:
@@ -150,18 +119,6 @@ def test_what_nobody_answers_is_halved_with_fresh_numbers_once_an_error_came():
     assert len({first[2], halves[0][2], halves[1][2]}) == 3
 
 
-def test_what_was_once_halved_is_healed_together():
-    one = wanting("a", "b", "c")
-    asked(one)
-    one.refused(no(number="1"), 0.0)
-    for _, keys in asked(one, 2.5):
-        for key in keys:
-            one.acknowledged("subscribe", key)
-    for key in ("a", "b", "c"):
-        assert one.heal(key, 3.0)
-    assert asked(one, 3.0) == [("unsubscribe", ["a", "b", "c"])]
-
-
 def test_a_late_acknowledgement_of_an_earlier_request_decides_nothing_in_a_later_one():
     one = wanting("a", "b", "c", "d")
     asked(one)
@@ -220,69 +177,6 @@ def test_an_unsubscribe_that_came_too_soon_is_asked_again():
     one.acknowledged("unsubscribe", "a")
     one.acknowledged("unsubscribe", "b")
     assert asked(one, 30.0) == [("subscribe", ["b"])]
-
-
-def test_healing_unsubscribes_first_and_subscribes_once_that_is_acknowledged():
-    one = live("a")
-    assert one.heal("a", 0.0)
-    assert not one.heal("a", 0.0)
-    assert asked(one) == [("unsubscribe", ["a"])]
-    assert asked(one) == []
-    one.acknowledged("unsubscribe", "a")
-    assert asked(one) == [("subscribe", ["a"])]
-    one.acknowledged("subscribe", "a")
-    assert one.live("a")
-
-
-def test_a_timer_replaces_a_missing_acknowledgement():
-    one = live("a")
-    one.heal("a", 0.0)
-    asked(one)
-    assert asked(one, 10.0) == [("subscribe", ["a"])]
-    assert one.acknowledged("unsubscribe", "a") == []
-    one.acknowledged("subscribe", "a")
-    assert one.live("a")
-    assert one.deadline(10.0) is None
-
-
-def test_an_unsubscribe_that_is_refused_means_that_there_was_nothing():
-    one = live("a")
-    one.heal("a", 0.0)
-    asked(one)
-    assert one.refused(no("a"), 0.0) == []
-    assert asked(one) == [("subscribe", ["a"])]
-
-
-def test_healing_over_and_over_slows_down_and_recovers():
-    one, now, times = live("a"), 0.0, []
-    while now < HOUR:
-        if one.heal("a", now):
-            times.append(now)
-            asked(one, now)
-            one.acknowledged("unsubscribe", "a")
-            asked(one, now)
-            one.acknowledged("subscribe", "a")
-        now += 0.5
-    assert times[:4] == [0.0, 2.0, 4.0, 8.0]
-    assert len(times) < 25
-    assert one.heal("a", now + 900)
-    assert not one.heal("a", now + 900.5)
-
-
-def test_healing_spends_the_reserve_and_is_not_blocked_by_what_is_new():
-    one = live("a", limit=20)
-    for number in range(16):  # 17 of 20 are not kept in reserve
-        one.want(str(number), SIZE)
-        assert len(asked(one)) == 1
-    one.want("new", SIZE)
-    assert asked(one) == []
-    one.heal("a", 0.0)
-    assert asked(one) == [("unsubscribe", ["a"])]
-    deadline = one.deadline(0.0)
-    assert deadline is not None
-    assert deadline > 0.0, "nothing can be sent before: a link that looked again at once would spin"
-    one.acknowledged("unsubscribe", "a")
-    assert asked(one) == [("subscribe", ["a", "new"])]
 
 
 def test_to_unwant_and_want_again_before_the_answer_subscribes_afterwards():
@@ -439,49 +333,6 @@ def test_whatever_happens_everything_wanted_ends_up_live_or_refused(
     wanted -= refused
     assert {key for key in keys if one.live(key)} == wanted
     assert wanted <= exchange.serves
-
-
-def test_to_heal_too_soon_waits_and_is_not_forgotten():
-    one = live("a")
-    for now in (0.0, 0.5):
-        one.heal("a", now)
-        if now:
-            assert asked(one, now) == []
-            assert one.deadline(now) == 2.0
-            now = 2.0
-        assert asked(one, now) == [("unsubscribe", ["a"])]
-        one.acknowledged("unsubscribe", "a")
-        assert asked(one, now) == [("subscribe", ["a"])]
-        one.acknowledged("subscribe", "a")
-    assert one.deadline(2.0) is None
-
-
-@pytest.mark.parametrize("end", ["unwant", "forget"])
-def test_what_waits_to_be_healed_may_leave(end: str):
-    one = live("a")
-    one.heal("a", 0.0)
-    asked(one)
-    one.acknowledged("unsubscribe", "a")
-    asked(one)
-    one.acknowledged("subscribe", "a")
-    assert not one.heal("a", 0.5)
-    getattr(one, end)("a")
-    assert asked(one, 1.0) == ([("unsubscribe", ["a"])] if end == "unwant" else [])
-
-
-def test_what_was_asked_and_not_acknowledged_is_healed():
-    one = wanting("a")
-    assert not one.heal("a", 0.0)
-    asked(one)
-    assert one.heal("a", 0.0)
-    assert asked(one) == [("unsubscribe", ["a"])]
-    one.acknowledged("subscribe", "a")
-    assert not one.live("a")
-    one.acknowledged("unsubscribe", "a")
-    assert asked(one) == [("subscribe", ["a"])]
-    one.acknowledged("subscribe", "a")
-    assert one.live("a")
-    assert one.deadline(0.0) is None
 
 
 def test_what_came_and_left_is_not_remembered_for_ever():
