@@ -1,6 +1,7 @@
 """How a stream is doing: each of its subscriptions, and all in all."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .channels import Subscription
 from .records import Gap
@@ -22,6 +23,40 @@ class SubscriptionState:
     last_ts: int | None
     last_id: str | int | None
     gap: Gap | None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """
+    How one sink is doing.
+
+    `state` is `starting` until it was opened, `ok`, `recovering` while what it was given is tried again, or `failed`,
+    for good; `since` when that began (ns), and `detail` what it said. Counts so far: data records `written`, `dropped`
+    by its full lane, `rejected` (they can never be written) and `lost` (what it will not get, of these and of what
+    waited when it failed or the stream was closed); `retries`; and `slow_writes` that held up the event loop.
+    At this moment `waiting` records take up `bytes` of the lane.
+    """
+
+    name: str
+    state: Literal["starting", "ok", "recovering", "failed"]
+    since: int
+    detail: str | None
+    waiting: int
+    bytes: int
+    dropped: int
+    written: int
+    retries: int
+    rejected: int
+    slow_writes: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What has become of each subscription, and how each sink is doing."""
+
+    subscriptions: list[SubscriptionState]
+    sinks: list[SinkState]
 
 
 @dataclass(frozen=True, slots=True)
