@@ -11,6 +11,7 @@ from typing import Any
 from .book import Levels
 from .channels import Subscription
 from .dialects import Traits
+from .entries import RAW, Entry, Head
 from .identities import identity
 from .kept import Kept
 from .merging import Records, Seen
@@ -38,6 +39,8 @@ class Delivery:
         text: the exchange's own text of the message, for raw lanes; None where it brought none.
         weight: what it is taken to hold of memory, in bytes: records three times their share of the frame.
         number: of arrival, given by the first lane.
+        recv: when it came, ns, where it has no record to tell.
+        entries: its records as lines, made by the first lane that wants them.
     """
 
     feed: "Continuity | None"
@@ -46,6 +49,8 @@ class Delivery:
     text: bytes | None = None
     weight: int = _STATEMENT_WEIGHT
     number: int = 0
+    recv: int = 0
+    entries: list[Entry] | None = None
 
 
 class Continuity:
@@ -70,6 +75,7 @@ class Continuity:
         self.books = 0
         self._statements = statements
         self._seen = Seen()
+        self.head = Head("", RAW, venue, sub.channel, sub.inst, sub.account, None, 0)
         self.keeps = keeps
         self._kept = Kept()
 

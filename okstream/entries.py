@@ -1,6 +1,6 @@
 """One line as a sink gets it, with what it is about."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -15,7 +15,11 @@ RAW = "raw"
 
 @dataclass(slots=True)
 class Head:
-    """What a line is about, where there is no record to ask: it is raw text, or it was read back from a spool."""
+    """
+    What a line is about, where there is no record to ask: it is raw text, or it was read back from a spool.
+
+    `identity` is empty where only the line tells.
+    """
 
     identity: str
     type: str
@@ -35,10 +39,14 @@ class Entry:
     Args:
         line: one JSON object, or the exchange's own text, with its newline.
         about: the record it was made of, or what is known of it.
+        came: our clock, ns, where `about` does not tell: it is of many.
+        feed: what it is data of, for the lane alone; None for statements.
     """
 
     line: bytes
     about: AnyRecord | Head
+    came: int = 0
+    feed: object = field(default=None, repr=False, compare=False)
 
     @property
     def type(self) -> str:
@@ -70,7 +78,7 @@ class Entry:
     @property
     def recv(self) -> int:
         """Our clock, ns."""
-        return self.about.recv
+        return self.came or self.about.recv
 
     @property
     def identity(self) -> str:
@@ -81,7 +89,7 @@ class Entry:
         """
         about = self.about
         if isinstance(about, Head):
-            return about.identity
+            return about.identity or f"raw:{about.venue}:{_digest(self.line)}"
         if isinstance(about, Gap):
             return f"{about.gap}:{about.state}"
         if isinstance(about, Status):
@@ -101,7 +109,7 @@ class Entry:
 
 def raw(text: bytes, venue: str, channel: str, inst: str | None, account: str | None, recv: int) -> Entry:
     """Return the entry of the exchange's own `text`, which has its newline."""
-    return Entry(text, Head(f"raw:{venue}:{_digest(text)}", RAW, venue, channel, inst, account, None, recv))
+    return Entry(text, Head("", RAW, venue, channel, inst, account, None, recv))
 
 
 def unpack(payload: bytes) -> Entry:

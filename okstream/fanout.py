@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from .continuity import Continuity, Delivery
+from .entries import Entry
 from .lane import BATCH, Lane
+from .options import LaneOptions
 from .records import AnyRecord, Book, Native, Ticker, Trade, encode
 from .sinks import Sink
 
@@ -19,18 +21,23 @@ _HEAVY: dict[type, int] = {Book: 3, Native: 2}
 _MESSAGE_WEIGHT, _LINE_WEIGHT = 300, 41
 
 
-def lines(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[bytes]:
+def entries(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[Entry]:
     """Return the lines of `deliveries`: JSON records, or the exchange's own text (`form` raw)."""
-    made: list[bytes] = []
+    made: list[Entry] = []
     for delivery in deliveries:
         if statements:
-            made += map(encode, delivery.statements)
+            made += [Entry(encode(said), said) for said in delivery.statements]
         if form == "raw":
-            if delivery.text is not None:
+            if delivery.text is not None and delivery.feed is not None:
                 # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
-                made.append(delivery.text.replace(b"\n", b" ") + b"\n")
-        else:
-            made += map(encode, delivery.records)
+                line = delivery.text.replace(b"\n", b" ") + b"\n"
+                recv = delivery.records[-1].recv if delivery.records else delivery.recv
+                made.append(Entry(line, delivery.feed.head, recv, delivery.feed))
+        elif delivery.records:
+            if delivery.entries is None:
+                feed = delivery.feed
+                delivery.entries = [Entry(encode(record), record, 0, feed) for record in delivery.records]
+            made += delivery.entries
     return made
 
 
@@ -48,17 +55,19 @@ class Pump:
         count: data records (raw: messages) after which `done` is set and nothing more is written.
     """
 
-    def __init__(self, lane: Lane, sink: Sink, *, statements: bool = True, count: int | None = None) -> None:
+    def __init__(self, lane: Lane, sink: Sink, options: LaneOptions, *, count: int | None = None) -> None:
+        self.form = options.form
         self.lane = lane
         self.done = asyncio.Event()
         self.written = 0
         self.under_way = 0
         self._sink = sink
-        self._statements = statements
+        self._statements = options.statements
+        self._linger = options.linger if options.linger is not None else getattr(sink, "linger", 0.0)
         self._left = count
         self._dropped = 0
         self._finishing = asyncio.Event()
-        self._lines: list[bytes] = []
+        self._lines: list[Entry] = []
         self._bytes = 0
         self._take = partial(lane.take, BATCH, lane.share)
         lane.on_many = self._prepare
@@ -67,8 +76,8 @@ class Pump:
         """Write what comes; returns after `finish`, raises SinkError as the sink does."""
         while not self._finishing.is_set():
             await self.lane.ready.wait()
-            if self._sink.linger and not self._lines and not self._finishing.is_set():
-                await asyncio.sleep(self._sink.linger)
+            if self._linger and not self._lines and not self._finishing.is_set():
+                await asyncio.sleep(self._linger)
             await self._write(self._take())
         while len(self.lane):
             await self._write(self._take())
@@ -94,11 +103,11 @@ class Pump:
     def _encode(self, deliveries: list[Delivery]) -> None:
         if self._left is not None:
             deliveries = self._counted(deliveries)
-        raw = self._sink.form == "raw"
+        raw = self.form == "raw"
         self.under_way += sum(1 if raw and d.text else len(d.records) for d in deliveries)
-        made = lines(deliveries, self._sink.form, self._statements)
+        made = entries(deliveries, self.form, self._statements)
         self._lines += made
-        size = sum(map(len, made)) + _LINE_WEIGHT * len(made)
+        size = sum([len(entry.line) for entry in made]) + _LINE_WEIGHT * len(made)
         self._bytes += size
         self.lane.held += size
 
@@ -124,7 +133,7 @@ class Pump:
                 # What ends the stream is said all the same.
                 kept += [delivery] if delivery.feed is None else []
                 continue
-            if self._sink.form == "raw":
+            if self.form == "raw":
                 self._left -= delivery.text is not None
             else:
                 if len(delivery.records) > self._left:
@@ -163,20 +172,27 @@ class Fanout:
     """
 
     def __init__(
-        self, sinks: Iterable[Sink], lane_bytes: int, wall_ns: Callable[[], int], statements: bool, count: int | None
+        self,
+        sinks: Iterable[Sink | tuple[Sink, LaneOptions]],
+        lane_bytes: int,
+        wall_ns: Callable[[], int],
+        statements: bool,
+        count: int | None,
     ) -> None:
         self.lanes: list[Lane] = []
         self.pumps: list[Pump] = []
         self.flow = Flow()
         self._lane_bytes = lane_bytes
-        self._sinks = list(sinks)
-        for sink in self._sinks:
-            lane = Lane(lane_bytes, wall_ns=wall_ns)
+        default = LaneOptions(bytes=lane_bytes, statements=statements)
+        pairs = [one if isinstance(one, tuple) else (one, default) for one in sinks]
+        self._sinks = [sink for sink, _ in pairs]
+        for sink, options in pairs:
+            lane = Lane(options.bytes, wall_ns=wall_ns)
             self.lanes.append(lane)
-            self.pumps.append(Pump(lane, sink, statements=statements, count=count))
+            self.pumps.append(Pump(lane, sink, options, count=count))
         if not self._sinks:
             self.lanes.append(Lane(lane_bytes, wall_ns=wall_ns))
-        forms = {sink.form for sink in self._sinks} or {"json"}
+        forms: set[str] = {pump.form for pump in self.pumps} or {"json"}
         self.parsed, self.raw = "json" in forms, "raw" in forms
 
     @property

@@ -240,7 +240,7 @@ class Feed(Continuity):
             self.leader = source
         self.expected = True
         statements = self._resume(None, recv) if self.state != "live" or self.gap is not None else ()
-        return [Delivery(self, statements, (), text, weight)]
+        return [Delivery(self, statements, (), text, weight, recv=recv)]
 
     def passing(self, source: Source, text: bytes | None, weight: int) -> list[Delivery]:
         """Return what raw lanes get of a message without a record."""

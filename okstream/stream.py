@@ -28,6 +28,7 @@ from .inflate import CAP, INFLATING
 from .iteration import Iteration
 from .lane import LANE_BYTES, Lane
 from .links import Links, Wiring
+from .options import LaneOptions
 from .places import Places, finished
 from .records import SCHEMA, AnyRecord, Status
 from .sampling import sampling
@@ -75,7 +76,7 @@ class Stream:
         url: str | None = None,
         dialect: str = "okx-v5",
         accounts: Mapping[str, Credentials] | Credentials | None = None,
-        sinks: Iterable[Sink] = (),
+        sinks: Iterable[Sink | tuple[Sink, LaneOptions]] = (),
         statements: bool = True,
         count: int | None = None,
         proxy: str | None = None,

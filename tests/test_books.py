@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from okstream import BookVoidError, ConfigError, Stream, testing, venues
+from okstream.entries import Entry
+from okstream.options import LaneOptions
 from okstream.records import Book, Gap, Status, Trade
 from okstream.simulator import Settings, Simulator
 
@@ -327,14 +329,11 @@ def test_a_book_at_fixed_times_is_left_out_while_it_is_void_and_its_gap_is_said(
 
 
 class Raw:
-    """A sink that wants the exchange's own text."""
-
-    form = "raw"
-    linger = 0.0
+    """A sink that gets nothing."""
 
     async def open(self) -> None: ...
 
-    async def write(self, batch: list[bytes]) -> None: ...
+    async def write(self, batch: Sequence[Entry]) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -347,7 +346,7 @@ class Raw:
         ({"depth": 0, "every": 1}, "1 to 400"),
         ({"depth": 401, "every": 1}, "1 to 400"),
         ({"depth": 5, "every": 0}, "more than 0"),
-        ({"depth": 5, "every": 1, "sinks": [Raw()]}, "raw"),
+        ({"depth": 5, "every": 1, "sinks": [(Raw(), LaneOptions(form="raw"))]}, "raw"),
     ],
 )
 def test_what_books_at_fixed_times_need(options, said):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 import orjson
 import pytest
@@ -11,6 +12,8 @@ from soak.running import running
 
 from okstream import testing, venues
 from okstream.dialects import load
+from okstream.entries import Entry
+from okstream.options import LaneOptions
 from okstream.simulator import Settings, Simulator
 from okstream.stream import Stream
 
@@ -71,7 +74,7 @@ def test_raw_lines_are_the_exchange_s_own_text(dialect, faults):
         settings = Settings(start_ms=testing.START_NS // 1_000_000)
         async with Simulator(dialect, settings=settings) as sim:
             venue = venues.simulated(dialect, sim.url, sim.rest_url)
-            async with Stream(venue, sinks=[kept], wall_ns=testing.wall_ns) as stream:
+            async with Stream(venue, sinks=[(kept, LaneOptions(form="raw"))], wall_ns=testing.wall_ns) as stream:
                 for wanted in WANTED[dialect][:3]:
                     await stream.subscribe(wanted, timeout=30)
                 await asyncio.sleep(10)
@@ -95,16 +98,14 @@ def test_raw_lines_are_the_exchange_s_own_text(dialect, faults):
 class Kept:
     """A sink that keeps its lines."""
 
-    form, linger = "raw", 0.0
-
     def __init__(self) -> None:
         self.lines: list[bytes] = []
 
     async def open(self) -> None:
         pass
 
-    async def write(self, batch: list[bytes]) -> None:
-        self.lines += batch
+    async def write(self, batch: Sequence[Entry]) -> None:
+        self.lines += [entry.line for entry in batch]
 
     async def close(self) -> None:
         pass

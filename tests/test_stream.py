@@ -3,7 +3,7 @@
 import asyncio
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,10 @@ import okstream
 from okstream import ConfigError, Credentials, SinkError, Stream, SubscriptionRefusedError, testing, venues
 from okstream.channels import Subscription
 from okstream.daemon import serve
+from okstream.entries import Entry
 from okstream.errors import RefusedError
 from okstream.exits import REFUSED
+from okstream.options import LaneOptions
 from okstream.records import Gap, Status, Ticker
 from okstream.simulator import TEST_ACCOUNT, Account, Settings, Simulator
 from okstream.sinks.lines import Lines
@@ -35,12 +37,8 @@ both = pytest.mark.parametrize("loop", LOOPS)
 class Sink:
     """Keeps lines; fails where told to."""
 
-    form = "json"
-    linger = 0.0
-
-    def __init__(self, fail: str = "", form: str = "json") -> None:
+    def __init__(self, fail: str = "") -> None:
         self.fail = fail
-        self.form = form
         self.lines: list[bytes] = []
         self.closed = 0
 
@@ -48,11 +46,11 @@ class Sink:
         if self.fail == "open":
             raise SinkError("cannot open")
 
-    async def write(self, batch: list[bytes]) -> None:
+    async def write(self, batch: Sequence[Entry]) -> None:
         assert not self.closed
         if self.fail == "write":
             raise SinkError("cannot write")
-        self.lines += batch
+        self.lines += [entry.line for entry in batch]
 
     async def close(self) -> None:
         self.closed += 1
@@ -492,7 +490,7 @@ def test_raw_sinks_leave_nothing_to_iterate_over():
         with pytest.raises(ConfigError, match="raw"):
             await anext(aiter(streaming))
 
-    virtually(scenario, sinks=[Sink(form="raw")])
+    virtually(scenario, sinks=[(Sink(), LaneOptions(form="raw"))])
 
 
 def test_what_was_lost_is_counted_once():
@@ -510,12 +508,12 @@ def test_what_was_lost_is_counted_once():
 
 def test_a_sink_that_outlasts_the_deadline_is_not_closed_while_it_writes():
     class Slow(Sink):
-        async def write(self, batch: list[bytes]) -> None:
+        async def write(self, batch: Sequence[Entry]) -> None:
             try:
                 await asyncio.sleep(1000)
             finally:
                 assert not self.closed
-                self.lines += batch
+                self.lines += [entry.line for entry in batch]
 
     async def scenario(sim, streaming):
         await streaming.subscribe(BTC)
@@ -617,7 +615,7 @@ def test_cancelled_while_leaving_a_stuck_peer(loop):
 def test_a_sink_that_is_stuck_is_left_when_cancelled(loop):
     async def scenario():
         class Stuck(Sink):
-            async def write(self, batch: list[bytes]) -> None:
+            async def write(self, batch: Sequence[Entry]) -> None:
                 await asyncio.Event().wait()
 
         sink = Stuck()

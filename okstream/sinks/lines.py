@@ -10,10 +10,12 @@ import os
 import select
 import stat
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from okstream.entries import Entry
 from okstream.errors import ReaderGoneError, SinkError
 
 _LINGER = 0.02
@@ -26,8 +28,7 @@ _Job = tuple[bytes, "asyncio.Future[None]"]
 class Lines:
     """Lines to an open descriptor, which stays open; `where` names it in errors."""
 
-    def __init__(self, descriptor: int, where: str, form: str = "json") -> None:
-        self.form = form
+    def __init__(self, descriptor: int, where: str) -> None:
         self.linger = 0.0 if os.isatty(descriptor) else _LINGER
         self.gone = False
         self._descriptor = descriptor
@@ -54,10 +55,10 @@ class Lines:
         self._thread = threading.Thread(target=self._run, args=(loop, watch), name="okstream-lines", daemon=True)
         self._thread.start()
 
-    async def write(self, batch: list[bytes]) -> None:
+    async def write(self, batch: Sequence[Entry]) -> None:
         """Write the batch; see Sink."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._jobs.put((b"".join(batch), future))
+        self._jobs.put((b"".join([entry.line for entry in batch]), future))
         await future
 
     async def reader_gone(self) -> None:
@@ -91,6 +92,13 @@ class Lines:
                 _tell(loop, future, None)
 
 
+class Stdout(Lines):
+    """Lines to the standard output, which stays open."""
+
+    def __init__(self) -> None:
+        super().__init__(1, "stdout")
+
+
 class File(Lines):
     """
     Lines appended to the file at `path`, which is made if need be.
@@ -98,9 +106,9 @@ class File(Lines):
     A line that an earlier run left torn (a full disk, a power cut) is ended first, so that it spoils no other.
     """
 
-    def __init__(self, path: Path, form: str = "json") -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        super().__init__(-1, str(path), form)
+        super().__init__(-1, str(path))
 
     async def open(self) -> None:
         """

@@ -11,7 +11,8 @@ from okstream.daemon import configure_log, serve
 from okstream.dialects import load
 from okstream.errors import ConfigError
 from okstream.inflate import INFLATING
-from okstream.sinks.lines import File, Lines
+from okstream.options import LaneOptions
+from okstream.sinks.lines import File, Lines, Stdout
 from okstream.stream import Stream
 from okstream.venues import Venue
 
@@ -47,12 +48,13 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 def _stream(settings: config.Settings, sinks: list[Lines]) -> Stream:
+    output = settings.output
+    options = LaneOptions(form=output.form, statements=not output.data_only, bytes=settings.lane_mib << 20)
     return Stream(
         _venue(settings.source[0]),
         dialect=settings.dialect,
         accounts=config.credentials(settings),
-        sinks=sinks,
-        statements=not settings.output.data_only,
+        sinks=[(sink, options) for sink in sinks],
         proxy=settings.proxy,
         redundancy=settings.redundancy,
         rotate_after=settings.rotate_after,
@@ -60,7 +62,6 @@ def _stream(settings: config.Settings, sinks: list[Lines]) -> Stream:
         depth=settings.output.depth,
         every=settings.output.every,
         inflate_cap=settings.inflate_mib << 20,
-        lane_bytes=settings.lane_mib << 20,
     )
 
 
@@ -68,8 +69,8 @@ def _sink(settings: config.Settings) -> Lines:
     output = settings.output
     if output.type == "file":
         assert output.path is not None
-        return File(Path(output.path), output.form)
-    return Lines(1, "stdout", output.form)
+        return File(Path(output.path))
+    return Stdout()
 
 
 def _venue(source: config.Source) -> str | Venue:

@@ -7,8 +7,9 @@ from okstream import accounts
 from okstream.channels import BOOKS, parse
 from okstream.daemon import configure_log, serve
 from okstream.errors import ConfigError
+from okstream.options import LaneOptions
 from okstream.patterns import kinds
-from okstream.sinks.lines import Lines
+from okstream.sinks.lines import Stdout
 from okstream.stream import Stream
 from okstream.venues import DIALECTS, SIM
 
@@ -23,14 +24,13 @@ async def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--depth and --every go together: --depth 5 --every 100ms")
     if arguments.depth is not None and not any(sub.channel in BOOKS for sub in subs):
         raise ConfigError(f"--depth is for books that come as changes, and here is none of {', '.join(sorted(BOOKS))}")
-    sink = Lines(1, "stdout", arguments.format)
+    sink = Stdout()
     streaming = Stream(
         arguments.venue,
         url=arguments.url,
         dialect=arguments.dialect or DIALECTS[0],
         accounts=accounts.credentials(arguments.account, os.environ) if arguments.account else None,
-        sinks=[sink],
-        statements=not arguments.data_only,
+        sinks=[(sink, LaneOptions(form=arguments.format, statements=not arguments.data_only))],
         count=arguments.count,
         proxy=arguments.proxy,
         redundancy=arguments.redundancy,

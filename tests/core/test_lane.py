@@ -2,6 +2,7 @@
 
 import asyncio
 import tracemalloc
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from exchange import source as one_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from okstream.fanout import Fanout, lines
+from okstream.entries import Entry
+from okstream.fanout import Fanout, entries
 from okstream.feed import Delivery, Feed
 from okstream.lane import Lane
 from okstream.records import Gap, Status
@@ -258,9 +260,6 @@ def test_raw_text_is_dropped_and_said_as_well():
 class Slow:
     """A sink that waits in its first write until it may go on."""
 
-    form = "json"
-    linger = 0.0
-
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.lines: list[bytes] = []
@@ -269,8 +268,8 @@ class Slow:
 
     async def close(self) -> None: ...
 
-    async def write(self, batch: list[bytes]) -> None:
-        self.lines += batch
+    async def write(self, batch: Sequence[Entry]) -> None:
+        self.lines += [entry.line for entry in batch]
         await self.go.wait()
 
 
@@ -392,5 +391,5 @@ def test_a_lane_that_is_not_full_changes_nothing():
 
 
 def test_a_newline_within_raw_text_makes_no_second_line():
-    made = lines([Delivery(None, text=b'{"a":\n1}')], "raw")
-    assert made == [b'{"a": 1}\n']
+    (made,) = entries([Delivery(lived().feed, text=b'{"a":\n1}')], "raw")
+    assert made.line == b'{"a": 1}\n'
