@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from typing import Literal
+
 from .channels import Subscription
 from .records import Gap
+
+Condition = Literal["starting", "ok", "recovering", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +79,34 @@ class Stats:
     dropped: int
     unreadable: int
     unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """
+    How a sink is doing.
+
+    `state` is `starting` until it was opened first, `ok`, `recovering` while what it failed to write is tried again, or
+    `failed` for good; `since` is when that began (ns), `detail` why. `waiting` counts data records in memory before it,
+    of `bytes` as estimated; `spooled` and `spool_bytes` what is on disk; `oldest` is the age of the first of them in
+    seconds, None where nothing waits. So far: `written`, data records that it took; `dropped`, by its full lane;
+    `rejected`, that it can never take, of which `dead_letters` are in their file; `lost`, all that it did not and will
+    not get; `retries`; and `slow`, the steps of its `write` that held the loop for too long.
+    """
+
+    name: str
+    state: Condition
+    since: int
+    detail: str | None
+    waiting: int
+    bytes: int
+    spooled: int
+    spool_bytes: int
+    oldest: float | None
+    written: int
+    dropped: int
+    rejected: int
+    dead_letters: int
+    lost: int
+    retries: int
+    slow: int
