@@ -16,8 +16,9 @@ from okstream.fanout import entries
 from okstream.feed import Delivery, Feed
 from okstream.inflate import CAP, inflate
 from okstream.records import DataRecord, encode
-from okstream.session import Session, Terms
+from okstream.session import Session
 from okstream.statements import Statements
+from okstream.terms import Terms
 
 from .market import INSTRUMENTS, Market
 from .wires import WIRES, Wire

@@ -22,8 +22,9 @@ from .dialling import OPEN_TIMEOUT, WIRE_LOG, Dial, ending, gap_lines, header
 from .errors import LinkError
 from .feed import Delivery, Feed
 from .rest import date_ms
-from .session import Session, Terms
+from .session import Session
 from .source import Source
+from .terms import Terms
 from .wire import Connection
 
 log = logging.getLogger("okstream.link")

@@ -21,7 +21,7 @@ from .errors import LinkError, LoginRefusedError, RefusedError
 from .feed import Delivery, Feed
 from .records import Status
 from .rest import retry_after, shown
-from .session import Terms
+from .terms import Terms
 from .venues import Venue
 
 log = logging.getLogger("okstream.link")

@@ -28,7 +28,7 @@ from .link import Habits, Link
 from .planner import Planner
 from .probing import shows_newer
 from .rest import Rest, clock_offset
-from .session import Terms
+from .terms import Terms
 from .venues import Venue
 
 log = logging.getLogger("okstream.link")

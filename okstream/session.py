@@ -6,48 +6,23 @@ It knows neither wire format nor clock; both are handed in. It lives as long as 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from .budget import Budget
-from .dialects import Ack, Dialect, Dropped, LoginReply, Message, Notice, Other, Pong, Push, Refusal
-from .dialects.signing import Credentials
+from .dialects import Ack, Dropped, LoginReply, Message, Notice, Other, Pong, Push, Refusal
 from .errors import DecodeError, InflateError, LinkError, LoginRefusedError
 from .feed import RECORD_WEIGHT, Delivery, Feed
 from .heartbeat import Heartbeat
-from .inflate import CAP, inflate
+from .inflate import inflate
 from .ledger import Ledger
 from .oversight import Oversight
 from .secrecy import Secrecy
 from .source import Source
-from .venues import Limits
+from .terms import Terms
 
 _UNREADABLE_IN_A_ROW = 20
 _TOKEN = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """
-    What the sessions of one link have in common.
-
-    Args:
-        dialect: the wire generation.
-        limits: what the venue allows.
-        budget: requests an hour of an address; where the venue counts connections, each session has its own.
-        credentials: for the login, None where there is none.
-        cap: the longest text that a frame may inflate to, in bytes.
-        parsed: whether anybody wants records; False passes text on unparsed.
-        raw: whether anybody wants the exchange's own text.
-    """
-
-    dialect: Dialect
-    limits: Limits
-    budget: Budget
-    credentials: Credentials | None = None
-    cap: int = CAP
-    parsed: bool = True
-    raw: bool = False
 
 
 class Session:

@@ -24,7 +24,7 @@ LAYERS = [
         "heartbeat",
     },
     {"planner", "chain", "kept", "statements", "merging", "source", "continuity", "feed", "entries", "options"},
-    {"oversight", "secrecy", "session"},
+    {"oversight", "secrecy", "terms", "session"},
     {
         "dialling",
         "wire",
