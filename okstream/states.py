@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from typing import Literal
-
 from .channels import Subscription
 from .records import Gap
 
 Condition = Literal["starting", "ok", "recovering", "failed"]
+"""What a sink can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +35,14 @@ class SinkState:
 
     `state` is `starting` until it was opened, `ok`, `recovering` while what it was given is tried again, or `failed`,
     for good; `since` when that began (ns), and `detail` what it said. Counts so far: data records `written`, `dropped`
-    by its full lane, `rejected` (they can never be written) and `lost` (what it will not get, of these and of what
-    waited when it failed or the stream was closed); `retries`; and `slow_writes` that held up the event loop.
-    At this moment `waiting` records take up `bytes` of the lane.
+    by its full lane, `rejected` (they can never be written), of which so many are `dead_letters` in their file, and
+    `lost` (what it will not get, of these and of what waited when it failed or the stream was closed); `retries`; and
+    `slow_writes` that held up the event loop. At this moment `waiting` records take up `bytes` of the lane, and
+    `spooled` ones `spool_bytes` of the disk; the first of those in the lane came `oldest` seconds ago.
     """
 
     name: str
-    state: Literal["starting", "ok", "recovering", "failed"]
+    state: Condition
     since: int
     detail: str | None
     waiting: int
@@ -53,6 +53,10 @@ class SinkState:
     rejected: int
     slow_writes: int
     lost: int
+    dead_letters: int = 0
+    spooled: int = 0
+    spool_bytes: int = 0
+    oldest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +83,3 @@ class Stats:
     dropped: int
     unreadable: int
     unknown: int
-
-
-@dataclass(frozen=True, slots=True)
-class SinkState:
-    """
-    How a sink is doing.
-
-    `state` is `starting` until it was opened first, `ok`, `recovering` while what it failed to write is tried again, or
-    `failed` for good; `since` is when that began (ns), `detail` why. `waiting` counts data records in memory before it,
-    of `bytes` as estimated; `spooled` and `spool_bytes` what is on disk; `oldest` is the age of the first of them in
-    seconds, None where nothing waits. So far: `written`, data records that it took; `dropped`, by its full lane;
-    `rejected`, that it can never take, of which `dead_letters` are in their file; `lost`, all that it did not and will
-    not get; `retries`; and `slow`, the steps of its `write` that held the loop for too long.
-    """
-
-    name: str
-    state: Condition
-    since: int
-    detail: str | None
-    waiting: int
-    bytes: int
-    spooled: int
-    spool_bytes: int
-    oldest: float | None
-    written: int
-    dropped: int
-    rejected: int
-    dead_letters: int
-    lost: int
-    retries: int
-    slow: int
