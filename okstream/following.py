@@ -17,6 +17,8 @@ from .wanted import Wanted
 log = logging.getLogger("okstream.listings")
 
 _RETRY = 5.0
+_ASK_AGAIN = 30.0
+_ASK_AGAIN_CAP = 600.0
 
 
 class Following:
@@ -110,12 +112,25 @@ class Following:
             if added:
                 log.info("%s: %s now means %s, too", venue.name, pattern, ", ".join(change.added))
                 subs.update(added)
-                self._start(self._subscribe(venue, added), f"new listings of {venue.name}")
+                for sub in added:
+                    self._start(self._subscribe(venue, sub), f"new listing {sub}")
 
-    async def _subscribe(self, venue: Venue, subs: list[Subscription]) -> None:
-        _, refused = await self._wanted.ask(venue, subs)
-        for feed, refusal in refused.items():
-            log.error("%s: %s is not served: %s", venue.name, feed.sub, refusal.message)
+    async def _subscribe(self, venue: Venue, sub: Subscription) -> None:
+        """Subscribe to what is listed anew; what is listed may be served a little later only."""
+        wait = 0.0
+        while not self.closed and self._meant(venue, sub):
+            try:
+                _, refused = await self._wanted.ask(venue, [sub])
+            except ConfigError as error:
+                log.error("%s: %s is not subscribed to: %s", venue.name, sub, error)
+                return
+            if not refused:
+                return
+            if not wait:
+                why = next(iter(refused.values())).message
+                log.error("%s: %s is not served: %s; asking on, more slowly", venue.name, sub, why)
+            wait = min(2 * wait, _ASK_AGAIN_CAP) if wait else _ASK_AGAIN
+            await asyncio.sleep(wait)
 
     def _meant(self, venue: Venue, sub: Subscription) -> bool:
         named = (venue.name, sub) in self._named

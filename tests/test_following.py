@@ -36,7 +36,7 @@ class Scene:
         return {str(sub) for text in subs for sub in await self.streaming.subscribe(text, timeout=60)}
 
     def live(self) -> set[str]:
-        return {str(state.subscription) for state in self.streaming.state() if state.state == "live"}
+        return {str(state.subscription) for state in self.streaming.state().subscriptions if state.state == "live"}
 
     def carried(self) -> set[str]:
         """What the exchange serves."""
@@ -190,7 +190,7 @@ def test_a_pattern_that_means_nothing_is_a_mistake():
     async def scenario(scene):
         with pytest.raises(ConfigError, match="means nothing"):
             await scene.ask("ticker:*-NOPE-SWAP")
-        return scene.streaming.state(), scene.sim.counters.connections
+        return scene.streaming.state().subscriptions, scene.sim.counters.connections
 
     assert virtually(scenario) == ([], 0)
 
@@ -230,3 +230,54 @@ def test_rest_that_goes_down_later_takes_nothing_away():
 
     before, live = virtually(scenario)
     assert live == before | {"ticker:NEW-USDT-SWAP"}
+
+
+def test_one_that_cannot_be_subscribed_to_leaves_the_others_alone(caplog):
+    """What is listed anew may be taken under the exchange's own name already."""
+
+    async def scenario(scene):
+        await scene.ask("ticker:*-USDT-SWAP")
+        scene.sim.inject("list:inst=NEW-USDT-SWAP")
+        scene.sim.inject("list:inst=TOO-USDT-SWAP")
+        await asyncio.sleep(1)
+        await scene.ask("public/tickers:NEW-USDT-SWAP")
+        await asyncio.sleep(EVERY + 2)
+        assert not scene.reading.done()
+        return scene.live()
+
+    live = virtually(scenario)
+    assert {"ticker:TOO-USDT-SWAP", "ticker:BTC-USDT-SWAP", "public/tickers:NEW-USDT-SWAP"} <= live
+    assert "ticker:NEW-USDT-SWAP" not in live
+    assert "ticker:NEW-USDT-SWAP is the same to the exchange as public/tickers:NEW-USDT-SWAP" in caplog.text
+
+
+def test_what_is_listed_before_it_is_served_is_asked_for_again(caplog):
+    async def scenario(scene):
+        await scene.ask("ticker:*-USDT-SWAP")
+        scene.sim.inject("list:inst=NEW-USDT-SWAP")
+        scene.sim.inject("refuse:channel=tickers,inst=NEW-USDT-SWAP")
+        await asyncio.sleep(EVERY + 2)
+        before = scene.live()
+        await asyncio.sleep(60)
+        return before, scene.live(), scene.words("NEW-USDT-SWAP")
+
+    before, after, words = virtually(scenario)
+    assert after - before == {"ticker:NEW-USDT-SWAP"}
+    assert words == ["refused", "live"]
+    assert caplog.text.count("is not served") == 1
+
+
+def test_what_is_refused_and_then_expires_is_not_asked_for_any_more():
+    async def scenario(scene):
+        await scene.ask("ticker:*-USDT-SWAP")
+        scene.sim.inject("list:inst=NEW-USDT-SWAP")
+        scene.sim.inject("refuse:channel=tickers,inst=NEW-USDT-SWAP,times=100")
+        await asyncio.sleep(4 * EVERY)
+        scene.sim.inject("expire:inst=NEW-USDT-SWAP")
+        await asyncio.sleep(EVERY + 2)
+        refused = scene.sim.counters.faults["refuse"]
+        await asyncio.sleep(600)
+        return refused, scene.sim.counters.faults["refuse"]
+
+    before, after = virtually(scenario, rate=0.5, step=1.0)
+    assert before == after > 1
