@@ -19,8 +19,9 @@ from websockets.protocol import State
 
 from .dialects import Refusal
 from .dialling import OPEN_TIMEOUT, WIRE_LOG, Dial, ending, gap_lines, header
-from .errors import LinkError
+from .errors import LinkError, OkstreamError
 from .feed import Delivery, Feed
+from .journal import Journal
 from .rest import date_ms
 from .session import Session
 from .source import Source
@@ -68,11 +69,15 @@ class Outlet:
         deliver: takes what arrives; called between frames, must not block.
         settled: told of each subscription that was acknowledged (None) or refused.
         wall_ns: the wall clock, ns since the epoch.
+        journal: writes down what the core is told; None where nobody wants that.
+        group: what the journal calls the links that carry the same.
     """
 
     deliver: Callable[[list[Delivery]], None]
     settled: Callable[[Feed, Refusal | None], None]
     wall_ns: Callable[[], int]
+    journal: Journal | None = None
+    group: int = 0
 
 
 Probe = Callable[[Source], Awaitable[bool]]
@@ -116,6 +121,8 @@ class Conversation:
         self._terms = terms
         self._feeds = feeds
         self._outlet = outlet
+        self._journal = outlet.journal
+        self._number = 0
         self._counters = counters
         self._probe = probe
         self._opened_gaps: list[Delivery] = []
@@ -135,6 +142,42 @@ class Conversation:
         asks = self._probe is not None
         self.session = Session(self._terms, self._feeds, self.opened, wall_ms, clock_offset_ms, hint, asks)
         self.session.counters = self._counters
+        if self._journal is not None:
+            self._number = self._journal.opened(
+                self._name, self._address.url, self._outlet.group, self.opened, wall_ms, clock_offset_ms, hint, asks,
+                self._terms,
+            )  # fmt: skip
+
+    def want(self, key: str) -> None:
+        """Subscribe to the feed under `key`."""
+        if self.session is not None:
+            if self._journal is not None:
+                self._journal.wanted(self._number, key)
+            self.session.want(key)
+        self.wake.set()
+
+    def unwant(self, key: str) -> None:
+        """Unsubscribe from the feed under `key`; called while it is still there."""
+        if self.session is not None:
+            if self._journal is not None:
+                self._journal.unwanted(self._number, key)
+            self.session.unwant(key)
+        self.wake.set()
+
+    def call(self, now: float) -> None:
+        """Ask for a sign of life."""
+        if self.session is not None:
+            if self._journal is not None:
+                self._journal.called(self._number, now)
+            self.session.call(now)
+            self.wake.set()
+
+    def doubt(self) -> None:
+        """What was not brought here, another connection that brings it at once shows to be lost."""
+        if self.session is not None:
+            if self._journal is not None:
+                self._journal.doubted(self._number)
+            self.session.doubt()
 
     async def talk(self) -> None:
         """
@@ -146,18 +189,24 @@ class Conversation:
         session, connection = self.session, self._connection
         assert session is not None
         assert connection is not None
-        lost = True
+        lost, why = True, None
         try:
             await self._converse(session, connection)
         except asyncio.CancelledError:
             lost = self.retiring  # else we end it ourselves, and nothing was promised beyond
             raise
+        except OkstreamError as error:
+            why = str(error)
+            raise
         finally:
             self.session = None
             for probe in self._probes:
                 probe.cancel()
+            wall = self.wall_ns()
+            if self._journal is not None:
+                self._journal.closed(self._number, wall, lost, why)
             if lost:
-                self._hand_over(session.closed(self.wall_ns()))
+                self._hand_over(session.closed(wall))
             self._tell()
             self.changed.set()
             await self._close(connection)
@@ -168,8 +217,11 @@ class Conversation:
         if session is None or self._bug is not None:
             return
         self.frames += 1
+        data, now = bytes(data), self._loop.time()
+        if self._journal is not None:
+            self._journal.frame(self._number, data, binary, now, recv)
         try:
-            deliveries = session.receive(bytes(data), binary, self._loop.time(), recv)
+            deliveries = session.receive(data, binary, now, recv)
             if deliveries:
                 self._hand_over(deliveries)
         except Exception as bug:  # the boundary between the socket's callback and us: nothing may pass it
@@ -225,7 +277,10 @@ class Conversation:
             session.stirred = False
             if self._bug is not None:
                 raise self._bug
-            if deliveries := session.tick(self._loop.time() + _EARLY, self.wall_ns()):
+            at, wall = self._loop.time() + _EARLY, self.wall_ns()
+            if self._journal is not None:
+                self._journal.ticked(self._number, at, wall)
+            if deliveries := session.tick(at, wall):
                 self._hand_over(deliveries)
             self._look_after(session)
             settled, session.settled = session.settled, []
@@ -264,13 +319,19 @@ class Conversation:
 
     async def _ask(self, session: Session, source: Source) -> None:
         assert self._probe is not None
-        newer = await self._probe(source)
-        session.oversight.answered(source, newer, self.wall_ns())
+        newer, wall = await self._probe(source), self.wall_ns()
+        if self._journal is not None:
+            self._journal.answered(self._number, source.key, newer, wall)
+        session.oversight.answered(source, newer, wall)
 
     async def _send(self, session: Session, connection: Connection) -> None:
+        now = self._loop.time() + _EARLY
+        requests = session.to_send(now)
+        if self._journal is not None:
+            self._journal.asked(self._number, now, requests)
         try:
             async with asyncio.timeout(_SEND_TIMEOUT):
-                for request in session.to_send(self._loop.time() + _EARLY):
+                for request in requests:
                     await connection.send(request, text=True)
         except ConnectionClosed:
             pass  # seen, and said, in the next round

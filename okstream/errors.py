@@ -11,6 +11,7 @@ Every exception okstream raises on purpose, sorted by what the operator can do.
     * LinkError          this connection is finished; okstream reconnects by itself
         * InflateError   a binary frame is not one complete raw-Deflate stream, or exceeds the cap
         * DecodeError    a message is not what the dialect describes
+    * JournalError       a journal or recording cannot be read (any further); what stands before it could be
     * BookVoidError      a book is not known at this moment; its next snapshot is awaited
     * SinkError          the output failed for good (closed pipe, wrong rights): this sink is done, the others go on
         * ReaderGoneError            whoever read the pipe has closed it: a quiet end
@@ -86,6 +87,10 @@ class InflateError(LinkError):
 
 class DecodeError(LinkError):
     """Not a message of this dialect."""
+
+
+class JournalError(OkstreamError):
+    """A journal or recording is torn, corrupt, not whole, or none at all."""
 
 
 class SinkError(OkstreamError):

@@ -3,7 +3,7 @@
 import sys
 from contextlib import suppress
 
-from .errors import ConfigError, ReaderGoneError, RefusedError, SinkError
+from .errors import ConfigError, JournalError, ReaderGoneError, RefusedError, SinkError
 
 OK = 0
 """Ended as asked: count or duration reached, a signal, the reader of the pipe has left."""
@@ -11,7 +11,7 @@ BUG = 1
 USAGE = 2
 REFUSED = 3
 LOST = 4
-"""Ended, but records were lost here: the output could not keep up."""
+"""Ended, but records were lost here: the output could not keep up, or a journal not be read to its end."""
 OUTPUT = 5
 INTERRUPTED = 130
 
@@ -27,6 +27,8 @@ def exit_code(error: BaseException) -> int:
             return REFUSED
         case SinkError():
             return OUTPUT
+        case JournalError():
+            return LOST
         case _:
             return BUG
 

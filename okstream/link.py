@@ -123,17 +123,13 @@ class Link:
     def add(self, key: str) -> None:
         """Subscribe to the feed under `key`, now and after each reconnect."""
         for talk in self._talks:
-            if talk.session is not None:
-                talk.session.want(key)
-            talk.wake.set()
+            talk.want(key)
         self._wanted.set()
 
     def remove(self, key: str) -> None:
         """Unsubscribe from the feed under `key`; called while it is still there."""
         for talk in self._talks:
-            if talk.session is not None:
-                talk.session.unwant(key)
-            talk.wake.set()
+            talk.unwant(key)
 
     async def run(self) -> None:
         """
@@ -256,9 +252,7 @@ class Link:
         finally:
             await _cancelled(begin)
         opened = self._loop.time()
-        if talk.session is not None:
-            talk.session.call(opened)
-            talk.wake.set()
+        talk.call(opened)
         successor.succeeds = True
         ready = await self._settled(talk, successor)
         successor.succeeds = False
@@ -273,7 +267,7 @@ class Link:
             await self._retire(successor)
             return None
         if talk.session is not None and talk.session.heartbeat.heard < opened:
-            talk.session.doubt()
+            talk.doubt()
         return successor
 
     async def _settled(self, talk: Conversation, successor: Conversation) -> bool:
@@ -347,6 +341,8 @@ class Link:
     def _say(self, state: str, detail: Any) -> None:
         self.state = state
         status = Status(self.venue.name, None, None, self._account, None, self._outlet.wall_ns(), state, detail)
+        if self._outlet.journal is not None:
+            self._outlet.journal.said(status)
         self._outlet.deliver([Delivery(None, [status])])
 
 

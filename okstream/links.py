@@ -24,6 +24,7 @@ from .dialects.signing import Credentials
 from .dialling import Spacing
 from .errors import ConfigError
 from .feed import Delivery, Feed
+from .journal import Journal
 from .link import Habits, Link
 from .planner import Planner
 from .probing import shows_newer
@@ -49,7 +50,7 @@ class Wiring:
         chance: randomness for delays.
         cap: the longest message in bytes.
         parsed, raw: see Terms.
-        proxy, tls, redundancy, rotate_after, local: see Stream.
+        proxy, tls, redundancy, rotate_after, local, journal: see Stream.
     """
 
     deliver: Callable[[list[Delivery]], None]
@@ -64,6 +65,7 @@ class Wiring:
     redundancy: int = 1
     rotate_after: float | None = None
     local: Sequence[str] = ()
+    journal: Journal | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError where nothing can be reached this way; passwords do not show in it."""
@@ -176,7 +178,7 @@ class Links:
         number = planner.place(traits.key, traits)
         group = self._groups.get((*place, number))
         if group is None:
-            group = self._groups[*place, number] = Group(venue, planner)
+            group = self._groups[*place, number] = Group(venue, planner, account, self.wiring.journal)
             for twin in range(self.wiring.redundancy):
                 self._start(self._made(venue, traits.path, account, group, number, twin))
         return group
@@ -215,7 +217,7 @@ class Links:
             account,
             group.feeds,
             group.links,
-            Outlet(self._deliver, wiring.settled, wiring.wall_ns),
+            Outlet(self._deliver, wiring.settled, wiring.wall_ns, wiring.journal, group.number),
             Habits(
                 self._spacings.setdefault(venue.url, Spacing(venue.limits.connects)),
                 self._known,
@@ -234,22 +236,32 @@ class Links:
 
 
 class Group:
-    """The links that carry the same feeds: one, or more where there is redundancy."""
+    """
+    The links that carry the same feeds: one, or more where there is redundancy.
 
-    def __init__(self, venue: Venue, planner: Planner) -> None:
+    `number` is what the journal calls it.
+    """
+
+    def __init__(self, venue: Venue, planner: Planner, account: str | None, journal: Journal | None = None) -> None:
         self.venue = venue
         self.feeds: dict[str, Feed] = {}
         self.links: list[Link] = []
+        self.number = 0 if journal is None else journal.group(venue, account)
         self._planner = planner
+        self._journal = journal
 
-    def add(self, feed: Feed) -> None:
-        """Subscribe to `feed`, now and after each reconnect."""
+    def add(self, feed: Feed, canary: bool = False) -> None:
+        """Subscribe to `feed`, now and after each reconnect; nobody sees what comes of a `canary`."""
+        if self._journal is not None:
+            self._journal.added(self.number, feed, canary)
         self.feeds[feed.traits.key] = feed
         for link in self.links:
             link.add(feed.traits.key)
 
     def remove(self, feed: Feed) -> None:
         """Unsubscribe from `feed`."""
+        if self._journal is not None:
+            self._journal.removed(self.number, feed.traits.key)
         for link in self.links:
             link.remove(feed.traits.key)
         del self.feeds[feed.traits.key]

@@ -1,7 +1,7 @@
 """Where the venues of a stream are; the simulated exchange among them runs in this process."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from importlib import import_module
 from typing import Any
 
@@ -87,3 +87,12 @@ async def finished(work: Coroutine[Any, Any, None], hurry: Callable[[], None] = 
         return task.result()
     await asyncio.gather(task, return_exceptions=True)
     raise cancelled
+
+
+async def cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel `tasks` and wait until they have ended, whatever they end with."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.gather(*tasks, return_exceptions=True)

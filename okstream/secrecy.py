@@ -10,6 +10,9 @@ _MESSAGE = 500
 _LOOKED_AT = 8 * _MESSAGE
 _PART = 8
 _LONG = re.compile(r"[\w+/=-]{20,}")
+MASK = "[masked]"
+"""What stands in a journal for a part of a secret; as long as a part, so that `scrub` knows it for one."""
+
 _HIDDEN = "(not shown: it repeats a part of the credentials)"
 
 
@@ -32,6 +35,15 @@ class Secrecy:
             if any(secret[start : start + _PART] in text for start in range(len(secret) - _PART + 1)):
                 return _HIDDEN
         return text if len(text) <= _MESSAGE else text[:_MESSAGE] + "..."
+
+    def masked(self, text: str) -> str:
+        """Return all of `text`, with something else in the place of secrets and of their parts."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        for secret in self._secrets:
+            for start in range(len(secret) - _PART + 1):
+                text = text.replace(secret[start : start + _PART], MASK)
+        return text
 
 
 def _forms(secrets: Iterable[str]) -> list[str]:

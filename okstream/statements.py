@@ -5,19 +5,28 @@ from itertools import count
 from .channels import Subscription
 from .records import AnyRecord, Book, DataRecord, Fill, Gap, Trade
 
+_LOCAL = frozenset({"overflow", "sink", "start"})
+"""Reasons of gaps that one lane has and another has not."""
+
 
 class Statements:
-    """Numbers the gaps of one process: `instance` tells it from every other."""
+    """
+    Numbers the gaps of one process: `instance` tells it from every other.
+
+    Those of lanes are numbered apart, for they depend on how fast a sink is: what feeds say is the same without them.
+    """
 
     def __init__(self, instance: str) -> None:
         self.instance = instance
         self._numbers = count(1)
+        self._local = count(1)
 
     def gap(self, venue: str, sub: Subscription, reason: str, recv: int, after: DataRecord | None) -> Gap:
         """Return a gap that opens after the record `after`."""
+        number = f"l{next(self._local)}" if reason in _LOCAL else str(next(self._numbers))
         return Gap(
-            venue, sub.channel, sub.inst, sub.account, None, recv, f"{self.instance}-{next(self._numbers)}", "open",
-            reason, position(after), after.ts if after else None, None, None, None,
+            venue, sub.channel, sub.inst, sub.account, None, recv, f"{self.instance}-{number}", "open", reason,
+            position(after), after.ts if after else None, None, None, None,
         )  # fmt: skip
 
 

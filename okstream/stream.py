@@ -26,15 +26,16 @@ from .feed import Delivery, Feed
 from .following import Following
 from .inflate import CAP, INFLATING
 from .iteration import Iteration
+from .journal import Journal
 from .lane import LANE_BYTES, Lane
 from .links import Links, Wiring
 from .options import LaneOptions
-from .places import Places, finished
+from .places import Places, cancelled, finished
 from .records import SCHEMA, AnyRecord, Status
 from .sampling import sampling
 from .sinks import Sink
 from .statements import Statements, position
-from .states import Stats, SubscriptionState
+from .states import Stats, StreamState, SubscriptionState
 from .venues import Venue
 from .version import VERSION
 from .wanted import Wanted
@@ -67,6 +68,7 @@ class Stream:
         lane_bytes: bound of each sink's buffer, and of the one behind `async for`.
         wall_ns: the wall clock; durations come from the event loop.
         chance: randomness for delays.
+        journal: writes down what arrives, so that it can be replayed.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Stream:
         lane_bytes: int = LANE_BYTES,
         wall_ns: Callable[[], int] = time.time_ns,
         chance: random.Random | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._places = Places(venue, url, dialect, wall_ns)
         named = {"main": accounts} if isinstance(accounts, Credentials) else dict(accounts or {})
@@ -101,7 +104,7 @@ class Stream:
         wiring = Wiring(
             self._sampling.put if self._sampling else self._fanout.put, self._settle, wall_ns,
             chance or random.Random(), inflate_cap,
-            self._fanout.parsed, self._fanout.raw, proxy, tls, redundancy, rotate_after, tuple(local),
+            self._fanout.parsed, self._fanout.raw, proxy, tls, redundancy, rotate_after, tuple(local), journal,
         )  # fmt: skip
         self._links = Links(wiring, named, lambda link: self._task(link.run(), self._link_tasks, link.name))
         self._wanted = Wanted(self._links, self._statements, self._fanout.parsed, self._fanout.forget)
@@ -113,6 +116,7 @@ class Stream:
         self._pump_tasks: set[asyncio.Task[None]] = set()
         self._iteration: Iteration | None = None
         self._lane_bytes = lane_bytes
+        self._journal = journal
         self._failure: BaseException | None = None
         self._open = False
         self._ended = asyncio.Event()
@@ -126,6 +130,8 @@ class Stream:
             raise RuntimeError("a Stream is opened once; make another")
         try:
             await self._places.open()
+            if self._journal is not None:
+                self._journal.open(self._statements.instance, self._wall_ns())
             await self._fanout.open()
         except BaseException:
             await self.close()
@@ -154,7 +160,7 @@ class Stream:
 
     async def _close(self, drain: float) -> None:
         async with self._closing:
-            await _cancelled(self._link_tasks)
+            await cancelled(self._link_tasks)
             if self._open and not self._ended.is_set():
                 self._say("ended", None)
             self._open = False
@@ -165,9 +171,11 @@ class Stream:
                 self.lost = await self._fanout.drain(list(self._pump_tasks), drain + _GRACE)
             finally:
                 deadline.cancel()
-                await _cancelled(self._pump_tasks)
+                await cancelled(self._pump_tasks)
                 await self._links.close()
                 await self._places.close()
+                if self._journal is not None:
+                    await self._journal.close()
 
     def _end(self) -> None:
         """Wake all who wait for something that will not come."""
@@ -193,7 +201,7 @@ class Stream:
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _cancelled(waits)
+            await cancelled(waits)
         if self._failure is not None:
             raise self._failure
 
@@ -233,18 +241,18 @@ class Stream:
                 subs = await self._resolved(place, asked)
                 self._must_be_open()
                 settled, refused = await self._wanted.ask(place, subs)
-        except (TimeoutError, asyncio.CancelledError) as error:
+        except (TimeoutError, asyncio.CancelledError, ConfigError) as error:
             for sub in begun:
                 if self._following.follows(place, sub):
                     self._following.forget(place, sub)
-            if isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, TimeoutError):
                 raise
             raise TimeoutError(f"{channel}: no answer from {place.name} within {timeout:g} s") from None
         self._must_be_open()
         if not settled:
             raise RuntimeError(f"{channel} was unsubscribed from before the exchange answered")
         if refused:
-            message = "; ".join(_refused(feed, refusal) for feed, refusal in refused.items())
+            message = "; ".join(f"{feed.sub} refused by {feed.venue}: {refusal}" for feed, refusal in refused.items())
             raise SubscriptionRefusedError(message, next(iter(refused.values())).code)
         return subs
 
@@ -284,13 +292,14 @@ class Stream:
         for sub in subs:
             self._links.assign(place, sub)
 
-    def state(self) -> list[SubscriptionState]:
-        """Return what has become of each subscription."""
-        return [
+    def state(self) -> StreamState:
+        """Return what has become of each subscription, and how each sink is doing."""
+        subscriptions = [
             SubscriptionState(*key, feed.state, feed.since, last.ts if last else None, position(last), feed.gap)
             for key, (feed, _) in self._feeds.items()
             for last in [feed.last]
         ]
+        return StreamState(subscriptions, [])
 
     def book(self, inst: str, channel: str = "book", *, venue: str | Venue | None = None) -> BookView:
         """
@@ -320,9 +329,11 @@ class Stream:
 
     @property
     def memory_bound(self) -> int:
-        """The sum of all bounds in bytes: each lane, a message for each link, and the levels of each book."""
+        """The sum of all bounds in bytes: each lane, a message for each link, the levels of each book, the journal."""
         books = sum(feed.traits.incremental for feed, _ in self._feeds.values())
-        return self._fanout.memory_bound + INFLATING * self._cap * max(1, len(self._links)) + BOOK_BYTES * books
+        journal = 0 if self._journal is None else self._journal.memory_bound
+        links = INFLATING * self._cap * max(1, len(self._links))
+        return self._fanout.memory_bound + links + BOOK_BYTES * books + journal
 
     # -- iteration
 
@@ -366,9 +377,10 @@ class Stream:
         self._wanted.settle(feed, refusal)
 
     def _say(self, state: str, detail: Any) -> None:
-        self._fanout.put(
-            [Delivery(None, [Status(self._places.name, None, None, None, None, self._wall_ns(), state, detail)])]
-        )
+        said = Status(self._places.name, None, None, None, None, self._wall_ns(), state, detail)
+        if self._journal is not None:
+            self._journal.said(said)
+        self._fanout.put([Delivery(None, [said])])
 
     def _task(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"okstream {name}")
@@ -384,17 +396,3 @@ class Stream:
         for link_task in self._link_tasks:
             link_task.cancel()
         self._end()
-
-
-def _refused(feed: Feed, refusal: Refusal) -> str:
-    code = f" ({refusal.code})" if refusal.code else ""
-    return f"{feed.sub} refused by {feed.venue}: {refusal.message}{code}"
-
-
-async def _cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel `tasks` and wait until they have ended, whatever they end with."""
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.gather(*tasks, return_exceptions=True)

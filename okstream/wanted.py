@@ -71,8 +71,7 @@ class Wanted:
         waiters = self._waiting.pop(feed, None)
         if waiters is None:
             if refusal is not None:
-                code = f" ({refusal.code})" if refusal.code else ""
-                log.error("%s: %s is no longer served: %s%s", feed.venue, feed.sub, refusal.message, code)
+                log.error("%s: %s is no longer served: %s", feed.venue, feed.sub, refusal)
             return
         if refusal is not None:
             self.remove(feed)
@@ -101,11 +100,9 @@ class Wanted:
         """Unsubscribe from `feed`, and say so: what is missing of it ends here, too."""
         wiring = self._links.wiring
         now = wiring.wall_ns()
-        said: list[Statement] = []
-        if feed.gap is not None:
-            said.append(replace(feed.gap, recv=now, state="closed"))
-            feed.gap = None
-        wiring.deliver([Delivery(feed, [*said, feed.status("ended", now)])])
+        if wiring.journal is not None:
+            wiring.journal.ended(self.feeds[feed.venue, feed.sub][1].number, feed.traits.key, now)
+        wiring.deliver([ended(feed, now)])
         self.remove(feed)
 
     def abandon(self) -> None:
@@ -146,7 +143,7 @@ class Wanted:
         companion = self._new(group.venue, Subscription(canary.rstrip(":"), account=feed.sub.account))
         self._links.canaries.add(companion)
         self._links.group(group.venue, companion.traits, feed.sub.account)
-        group.add(companion)
+        group.add(companion, canary=True)
 
     def _release(self, group: Group) -> None:
         """Leave no canary where there is nothing to watch over."""
@@ -154,3 +151,12 @@ class Wanted:
             for feed in list(group.feeds.values()):
                 group.remove(feed)
                 self._links.canaries.discard(feed)
+
+
+def ended(feed: Feed, now: int) -> Delivery:
+    """Say that `feed` ends at the time `now` (ns)."""
+    said: list[Statement] = []
+    if feed.gap is not None:
+        said.append(replace(feed.gap, recv=now, state="closed"))
+        feed.gap = None
+    return Delivery(feed, [*said, feed.status("ended", now)])

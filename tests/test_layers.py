@@ -43,11 +43,13 @@ LAYERS = [
         "sinks",
         "spool",
         "journal",
+        "volumes",
     },
     {
         "listings",
         "coverage",
         "replay",
+        "recordings",
         "lanes",
         "following",
         "links",

@@ -55,6 +55,9 @@ class Refusal:
     retry: bool = False
     unfit: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})" if self.code else self.message
+
 
 @dataclass(slots=True)
 class LoginReply:

@@ -1,0 +1,378 @@
+"""
+Writes down every call of the core, across all links in their order, so that replay.py can make the same calls again.
+
+Rule 1: nothing here waits or fails where the loop is: calls leave a tuple, a thread makes lines and writes.
+Rule 2: what is secret is never written, neither as we send it nor as the exchange repeats it.
+Rule 3: what is missing is said, in the journal itself and in the log.
+"""
+
+import asyncio
+import base64
+import logging
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from .errors import InflateError, SinkError
+from .feed import Feed
+from .inflate import CAP, inflate
+from .records import SCHEMA, Status
+from .rest import shown
+from .secrecy import Secrecy
+from .volumes import FRAME_BYTES, Segments, template
+from .terms import Terms
+from .venues import Venue
+from .version import VERSION
+
+log = logging.getLogger("okstream.journal")
+
+JOURNAL = 1
+"""The number of this form, see docs/journal.md."""
+
+BUFFER_BYTES = 64 << 20
+SEGMENT_BYTES = 256 << 20
+SEGMENT_SECONDS = 3600.0
+FLUSH = 1.0
+
+_CALL_BYTES = 500
+_MUCH = FRAME_BYTES
+
+_Frame = tuple[int, bytes, bool, float, int]
+
+
+class Journal:
+    """
+    One stream's journal, from the opening of the stream to its end.
+
+    `lost` counts the inputs that it had no room for; `held` is what waits to be written, in bytes.
+
+    Args:
+        place: a folder, or a path with fields, see volumes.py.
+        limit: bound of what waits, bytes: beyond it frames are left out, beyond its double the journal ends.
+        segment_bytes, segment_seconds: when the next segment begins.
+        flush: seconds after which what came is on the disk.
+
+    Raises:
+        ConfigError: `place` cannot name segments.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        *,
+        limit: int = BUFFER_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_seconds: float = SEGMENT_SECONDS,
+        flush: float = FLUSH,
+    ) -> None:
+        template(place)
+        self.limit = limit
+        self.lost = 0
+        self._place = place
+        self._segment = (segment_bytes, segment_seconds)
+        self._flush = flush
+        self._queue: deque[_Frame | dict[str, Any]] = deque()
+        self._put = 0
+        self._taken = 0
+        self._missing = 0
+        self._ended = False
+        self._conversations = 0
+        self._groups = 0
+        self._budgets: dict[str, int] = {}
+        self._wake = threading.Event()
+        self._writer: _Writer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def memory_bound(self) -> int:
+        """What waits at most, and what is being written of it, in bytes."""
+        return 2 * self.limit + 4 * FRAME_BYTES
+
+    @property
+    def held(self) -> int:
+        return self._put - self._taken
+
+    def open(self, instance: str, wall: int) -> None:
+        """
+        Begin to write, as the `instance` of a stream that opens at `wall` (ns).
+
+        Raises:
+            SinkError: the first segment cannot be made.
+        """
+        head = {"dir": "journal", "journal": JOURNAL, "version": VERSION, "records": SCHEMA, "instance": instance}
+
+        def first(number: int, lines: int) -> bytes:
+            return _line({**head, "segment": number, "first": lines})
+
+        segments = Segments(self._place, instance, first, *self._segment)
+        try:
+            segments.open(wall)
+        except OSError as error:
+            raise SinkError(f"journal: {self._place}: {error.strerror}") from None
+        self._writer = _Writer(segments, self._queue, self._wake, self._flush, wall, self._took)
+        self._thread = threading.Thread(target=self._writer.run, name="okstream journal", daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Write what waits, and end the segment."""
+        thread, self._thread = self._thread, None
+        if thread is None or self._writer is None:
+            return
+        if self._missing and not self._ended:
+            self._tell()
+        self._ended = True
+        self._writer.finishing = True
+        self._wake.set()
+        await asyncio.to_thread(thread.join)
+        if left := len(self._queue):
+            log.error("journal: %d inputs could not be written: %s", left, self._writer.failing)
+
+    # -- what is written down
+
+    def frame(self, conversation: int, data: bytes, binary: bool, now: float, wall: int) -> None:
+        """A session takes a frame."""
+        size = len(data) + _CALL_BYTES
+        if self._missing or self._ended or self._put - self._taken + size > self.limit:
+            if self._ended or self._put - self._taken + size > self.limit // (2 if self._missing else 1):
+                self._lose()
+                return
+            self._tell()
+        self._put += size
+        self._queue.append((conversation, data, binary, now, wall))
+        if self._put - self._taken > _MUCH:
+            self._wake.set()
+
+    def group(self, venue: Venue, account: str | None) -> int:
+        """There is one more group of links that carry the same; return its number."""
+        self._groups += 1
+        budget = self._budgets.setdefault(venue.url, len(self._budgets) + 1)
+        self._call(
+            dir="group", group=self._groups, venue=venue.name, dialect=venue.dialect, limits=asdict(venue.limits),
+            budget=budget, account=account,
+        )  # fmt: skip
+        return self._groups
+
+    def added(self, group: int, feed: Feed, canary: bool) -> None:
+        sub = feed.sub
+        self._call(
+            dir="add", group=group, channel=sub.channel, inst=sub.inst, args=sub.args, account=sub.account,
+            parsed=feed.parsed, keeps=feed.keeps, canary=canary,
+        )  # fmt: skip
+
+    def removed(self, group: int, key: str) -> None:
+        self._call(dir="remove", group=group, key=key)
+
+    def ended(self, group: int, key: str, wall: int) -> None:
+        """It is said of a feed that it has ended."""
+        self._call(dir="end", group=group, key=key, wall=wall)
+
+    def opened(
+        self, link: str, url: str, group: int, now: float, wall_ms: int, offset: int, hint: int | None, asks: bool,
+        terms: Terms,
+    ) -> int:  # fmt: skip
+        """A session begins; return its number."""
+        self._conversations += 1
+        number = self._conversations
+        if terms.credentials is not None and self._writer is not None:
+            self._writer.secrecies[number] = Secrecy(terms.credentials.secrets)
+        self._call(
+            dir="open", link=link, url=shown(url), conv=number, group=group, now=now, wall=wall_ms * 1_000_000,
+            offset=offset, hint=hint, asks=asks, cap=terms.cap, login=terms.credentials is not None,
+        )  # fmt: skip
+        return number
+
+    def wanted(self, conversation: int, key: str) -> None:
+        self._call(dir="want", conv=conversation, key=key)
+
+    def unwanted(self, conversation: int, key: str) -> None:
+        self._call(dir="unwant", conv=conversation, key=key)
+
+    def ticked(self, conversation: int, now: float, wall: int) -> None:
+        self._call(dir="tick", conv=conversation, now=now, wall=wall)
+
+    def asked(self, conversation: int, now: float, frames: list[bytes]) -> None:
+        """A session was asked what to send, and answered `frames`."""
+        self._call(dir="ask", conv=conversation, now=now)
+        for frame in frames:
+            self._call(dir="send", conv=conversation, text=frame.decode())
+
+    def called(self, conversation: int, now: float) -> None:
+        self._call(dir="call", conv=conversation, now=now)
+
+    def doubted(self, conversation: int) -> None:
+        self._call(dir="doubt", conv=conversation)
+
+    def answered(self, conversation: int, key: str, newer: bool, wall: int) -> None:
+        """REST was asked about a silence."""
+        self._call(dir="answer", conv=conversation, key=key, newer=newer, wall=wall)
+
+    def closed(self, conversation: int, wall: int, lost: bool, why: str | None) -> None:
+        """A session ends; `lost` unless we end it ourselves."""
+        self._call(dir="close", conv=conversation, wall=wall, lost=lost, why=why)
+
+    def said(self, status: Status) -> None:
+        """A link or the stream says what became of it."""
+        self._call(
+            dir="say", venue=status.venue, account=status.account, state=status.state, detail=status.detail,
+            wall=status.recv,
+        )  # fmt: skip
+
+    # -- inside
+
+    def _call(self, **call: Any) -> None:
+        if not self._ended and self.held > 2 * self.limit:
+            log.error("journal: it ends here: nothing could be written for too long")
+            self._ended = True
+        if self._ended:
+            self._lose()
+            return
+        if self._missing:
+            self._tell()
+        self._put += _CALL_BYTES
+        self._queue.append(call)
+
+    def _lose(self) -> None:
+        if not self._missing:
+            why = self._writer.failing if self._writer is not None else None
+            log.warning("journal: inputs are lost: %s", why or "the disk cannot follow")
+        self.lost += 1
+        self._missing += 1
+
+    def _tell(self) -> None:
+        """Say how many inputs are missing here."""
+        self._put += _CALL_BYTES
+        self._queue.append({"dir": "lost", "count": self._missing})
+        self._missing = 0
+
+    def _took(self, size: int) -> None:
+        """Called in the thread, which alone counts here."""
+        self._taken += size
+
+
+class _Writer:
+    """
+    Makes lines of what is in `queue`, and writes them; in a thread of its own.
+
+    `failing` is why nothing can be written at present.
+    """
+
+    def __init__(
+        self,
+        segments: Segments,
+        queue: deque[_Frame | dict[str, Any]],
+        wake: threading.Event,
+        flush: float,
+        wall: int,
+        took: Callable[[int], None],
+    ) -> None:
+        self.failing: str | None = None
+        self.finishing = False
+        self.secrecies: dict[int, Secrecy] = {}
+        self._segments = segments
+        self._queue = queue
+        self._wake = wake
+        self._flush = flush
+        self._wall = wall
+        self._took = took
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def run(self) -> None:
+        """Write until told to finish."""
+        try:
+            finishing = False
+            while not finishing:
+                finishing = self.finishing  # looked at first: what comes with it is written, too
+                if not finishing:
+                    self._wake.wait(self._flush)
+                    self._wake.clear()
+                while self._write():
+                    pass
+            self._segments.close()
+        except Exception as error:  # the boundary of the thread: whatever it is, the stream goes on
+            self.failing = f"{type(error).__name__}: {error}"
+            log.exception("journal: it ends here")
+
+    def _write(self) -> bool:
+        """Write one frame of the file; return whether there is more."""
+        if not self._lines:
+            self._make()
+        if not self._lines:
+            return False
+        try:
+            self._segments.write(self._lines, self._wall)
+            self._lines = []
+            self._took(self._size)
+            if self._segments.due(self._wall):
+                self._segments.close()
+        except OSError as error:
+            if self.failing is None:
+                log.error("journal: it cannot be written: %s; trying on", error.strerror)
+            self.failing = error.strerror
+            return False
+        if self.failing is not None:
+            self.failing = None
+            log.warning("journal: it can be written again")
+        return bool(self._queue)
+
+    def _make(self) -> None:
+        self._size = size = 0
+        while self._queue and size < FRAME_BYTES:
+            entry = self._queue.popleft()
+            size += _CALL_BYTES
+            if isinstance(entry, dict):
+                self._wall = max(self._wall, entry.get("wall") or 0)
+                self._lines.append(self._call(entry))
+            else:
+                conversation, data, binary, now, wall = entry
+                size += len(data)
+                self._wall = wall
+                if (secrecy := self.secrecies.get(conversation)) is not None:
+                    data = _masked(secrecy, data, binary)
+                head = {"dir": "recv", "conv": conversation, "now": now, "wall": wall}
+                self._lines.append(_line(head | _content(data, binary)))
+        self._size = size
+
+    def _call(self, call: dict[str, Any]) -> bytes:
+        secrecy = self.secrecies.get(call.get("conv", 0))
+        if secrecy is not None and call["dir"] == "send" and secrecy.masked(call["text"]) != call["text"]:
+            secrecy.add(call["text"])  # its signature is as good as the secret for half a minute
+            call = {**call, "text": None}
+        elif call["dir"] == "close":
+            self.secrecies.pop(call["conv"], None)
+        return _line(call)
+
+
+def _content(data: bytes, binary: bool) -> dict[str, str]:
+    """Return what of a line holds a frame: `b64` of a binary one, `text`, or `raw` where that is not UTF-8."""
+    if binary:
+        return {"b64": base64.b64encode(data).decode()}
+    try:
+        return {"text": data.decode()}
+    except UnicodeDecodeError:
+        return {"raw": base64.b64encode(data).decode()}
+
+
+def _masked(secrecy: Secrecy, data: bytes, binary: bool) -> bytes:
+    """Return a frame without what is secret in it."""
+    try:
+        text = inflate(data, CAP) if binary else data
+    except InflateError:
+        return data
+    shown = text.decode("utf-8", "surrogateescape")
+    if (masked := secrecy.masked(shown)) == shown:
+        return data
+    text = masked.encode("utf-8", "surrogateescape")
+    if not binary:
+        return text
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflate.compress(text) + deflate.flush()
+
+
+def _line(call: dict[str, Any]) -> bytes:
+    return orjson.dumps(call, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,210 @@
+"""
+The files of a journal: `.jsonl.zst`, one zstd frame a flush, `.part` until a segment is whole.
+
+Whatever tears a file costs what was not flushed: each frame is whole in itself, and carries its checksum.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import ConfigError, JournalError
+from .zstd import MAGIC, ZstdCompressor, ZstdDecompressor, ZstdError, compressor
+
+PART = ".part"
+SUFFIX = ".jsonl.zst"
+NAME = "{date}T{time}Z-{instance}-{segment}" + SUFFIX
+"""What segments are called in a folder; `{segment}` counts them, `{date}` and `{time}` are when each begins, UTC."""
+
+FRAME_BYTES = 4 << 20
+"""Lines of a flush beyond which another frame begins."""
+
+LEVEL = 3
+"""Of zstd: twice the speed of what a journal takes elsewhere, a tenth of the size."""
+
+_MOST = 256 << 20
+"""Bytes that one frame may hold, and one line of a plain file: what is longer is no journal."""
+
+_PIECE = 1 << 18
+_FIELDS = frozenset({"date", "time", "instance", "segment"})
+
+
+def template(place: str) -> str:
+    """
+    Return how the segments of a journal at `place` are called: a folder, or a path with fields as in NAME.
+
+    Raises:
+        ConfigError: a field is unknown, or two segments would have one name.
+    """
+    if "{" not in place:
+        return str(Path(place) / NAME)
+    fields = set(re.findall(r"{(.*?)}", place))
+    if unknown := fields - _FIELDS:
+        raise ConfigError(f"journal: there is no field {min(unknown)!r}; there are {', '.join(sorted(_FIELDS))}")
+    if not {"instance", "segment"} <= fields:
+        raise ConfigError("journal: a path needs {instance} and {segment}, or one file would take another's place")
+    return place
+
+
+class Segments:
+    """
+    Writes the segments of one journal; blocks.
+
+    Args:
+        place: see `template`.
+        head: the first line of a segment, by its number and the number of lines before it.
+        size, seconds: what a segment holds at most, compressed, and by the wall clock of what it holds.
+    """
+
+    def __init__(self, place: str, instance: str, head: Callable[[int, int], bytes], size: int, seconds: float) -> None:
+        self.lines = 0
+        self.bytes = 0
+        self._template = template(place)
+        self._instance = instance
+        self._head = head
+        self._size = size
+        self._ns = int(seconds * 1e9)
+        self._number = 0
+        self._file: BinaryIO | None = None
+        self._path = Path()
+        self._compressor = compressor(LEVEL)
+        self._written = 0
+        self._until = 0
+
+    def open(self, wall: int) -> None:
+        """Begin a segment at the time `wall`, ns; raises OSError."""
+        number = self._number + 1
+        at = datetime.fromtimestamp(wall // 1_000_000_000, UTC)
+        name = self._template.format(
+            date=f"{at:%Y%m%d}", time=f"{at:%H%M%S}", instance=self._instance, segment=f"{number:06}"
+        )
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            raise FileExistsError(17, f"{path} exists already")
+        self._file = Path(f"{path}{PART}").open("xb", buffering=0)  # noqa: SIM115
+        self._path, self._written, self._until = path, 0, wall + self._ns
+        try:
+            self._append(self._head(number, self.lines))
+        except OSError:
+            self._file.close()
+            self._file = None
+            Path(f"{path}{PART}").unlink(missing_ok=True)
+            raise
+        self._number = number
+
+    def write(self, lines: list[bytes], wall: int) -> None:
+        """
+        Append `lines`, the last of them of the time `wall`, as one frame that is on the disk on return.
+
+        Raises OSError: then none of them is in the file, and the same may be written later.
+        """
+        if self._file is None:
+            self.open(wall)
+        self._append(b"".join(lines))
+        self.lines += len(lines)
+
+    def due(self, wall: int) -> bool:
+        """Whether it is time for the next segment."""
+        return self._file is not None and (self._written >= self._size or wall >= self._until)
+
+    def close(self) -> None:
+        """End the segment: it has its name from now on. Raises OSError."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        file.close()
+        Path(f"{self._path}{PART}").rename(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _append(self, text: bytes) -> None:
+        assert self._file is not None
+        frame = memoryview(self._compressor.compress(text, ZstdCompressor.FLUSH_FRAME))
+        done = 0
+        try:
+            while done < len(frame):
+                done += self._file.write(frame[done:])
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(self._written)
+            self._file.seek(self._written)
+            raise
+        self._written += done
+        self.bytes += done
+
+
+def found(places: list[Path]) -> list[Path]:
+    """
+    Return the files that `places` name: files as they are, of a folder its segments in order.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    files: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            inside = [path for path in place.rglob("*") if path.name.removesuffix(PART).endswith(SUFFIX)]
+            if not inside:
+                raise ConfigError(f"{place}: there is no journal in this folder, no *{SUFFIX}")
+            files += sorted(inside)
+        elif place.is_file():
+            files.append(place)
+        else:
+            raise ConfigError(f"{place}: there is no such file")
+    return files
+
+
+def read(path: Path, progress: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:
+    """
+    Yield the lines of a file, compressed or not, as far as it can be read; `progress` gets bytes of the file.
+
+    Raises:
+        JournalError: it ends in the middle, or is not what it was written as; what was yielded is right.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            file.seek(0)
+            yield from (_compressed(path, file, progress) if magic == MAGIC else _plain(path, file, progress))
+    except OSError as error:
+        raise JournalError(f"{path}: {error.strerror}") from None
+
+
+def _plain(path: Path, file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+    while line := file.readline(_MOST):
+        progress(len(line))
+        if len(line) >= _MOST:
+            raise JournalError(f"{path}: a line is longer than any journal's")
+        if line.strip():
+            yield line
+
+
+def _compressed(path: Path, file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+    """Each frame's lines only once all of it is there, and its checksum right."""
+    rest = b""
+    while rest or (rest := file.read(_PIECE)):
+        frame, size, text = ZstdDecompressor(), 0, []
+        try:
+            while not frame.eof:
+                if frame.needs_input and not (rest := rest or file.read(_PIECE)):
+                    raise JournalError(f"{path}: it ends in the middle of what was written last")
+                progress(len(rest))
+                text.append(frame.decompress(rest, _MOST))
+                rest = b""
+                if (size := size + len(text[-1])) > _MOST:
+                    raise JournalError(f"{path}: it holds more than any journal in one piece")
+        except ZstdError as error:
+            raise JournalError(f"{path}: it is damaged: {error}") from None
+        rest = frame.unused_data
+        progress(-len(rest))
+        lines = b"".join(text)
+        if lines and not lines.endswith(b"\n"):
+            raise JournalError(f"{path}: a line has no end")
+        yield from lines.splitlines()
