@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from .identities import identity
     from .records import encode
-    from .states import Stats, SubscriptionState
+    from .states import SinkState, Stats, StreamState, SubscriptionState
     from .stream import Stream
     from .venues import Venue
     from .venues import find as find_venue
@@ -41,8 +41,10 @@ _HOMES = {
     "RestError": "errors",
     "RestRefusedError": "errors",
     "SinkError": "errors",
+    "SinkState": "states",
     "Stats": "states",
     "Stream": "stream",
+    "StreamState": "states",
     "Subscription": "channels",
     "SubscriptionRefusedError": "errors",
     "SubscriptionState": "states",
@@ -64,8 +66,10 @@ __all__ = [
     "RestError",
     "RestRefusedError",
     "SinkError",
+    "SinkState",
     "Stats",
     "Stream",
+    "StreamState",
     "Subscription",
     "SubscriptionRefusedError",
     "SubscriptionState",

@@ -94,7 +94,7 @@ async def _unless_refused(streaming: Stream, wanted: Iterable[tuple[Subscription
     await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted), *bounded)
     if patterns:
         await _bounded(streaming)
-    if streaming.state():
+    if streaming.state().subscriptions:
         await streaming.refused()
         complain("nothing is left that the exchange serves")
     return REFUSED

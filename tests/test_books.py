@@ -197,7 +197,7 @@ def test_a_broken_book_is_void_and_whole_again_after_its_snapshot():
         sim.inject("slow-ack:seconds=3")
         for _ in range(1000):
             await asyncio.sleep(0.01)
-            if stream.state()[0].state != "live":
+            if stream.state().subscriptions[0].state != "live":
                 break
         with pytest.raises(BookVoidError, match="void"):
             stream.book("BTC-USDT")
@@ -255,7 +255,7 @@ def test_many_books_that_break_at_once_are_all_mended_with_few_requests(dialect,
             agrees(stream, kept, inst)
         opened = Counter(gap.inst for gap in kept.of(Gap) if gap.state == "open")
         reasons = {gap.reason for gap in kept.of(Gap)}
-        states = {state.state for state in stream.state()}
+        states = {state.state for state in stream.state().subscriptions}
         assert sim.counters.connections == links
         return opened, reasons, states, (sim.counters.requests - asked) / links, sim.counters.faults["break-books"]
 

@@ -62,7 +62,7 @@ class Scene:
         return [(said.channel, said.state, said.reason) for said in self.said if isinstance(said, Gap)]
 
     def states(self) -> set[str]:
-        return {state.state for state in self.streaming.state()}
+        return {state.state for state in self.streaming.state().subscriptions}
 
     async def until(self, true: Callable[[], Any], within: float = 120.0) -> float:
         """Return after how many seconds it came to that."""
@@ -247,7 +247,7 @@ def test_an_account_that_is_asked_for_while_it_watches_is_delivered():
         await asyncio.sleep(12)
         (connection,) = scene.sim.connections
         shown = sum(said.type == "balance" for said in scene.said)
-        return shown, scene.gaps(), set(connection.subscriptions), len(scene.streaming.state())
+        return shown, scene.gaps(), set(connection.subscriptions), len(scene.streaming.state().subscriptions)
 
     shown, gaps, carried, listed = private(scenario)
     assert shown > 3

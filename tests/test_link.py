@@ -403,7 +403,7 @@ def test_a_refusal_after_a_success_is_tried_again_slowly():
             sim.inject("handshake:status=403,n=3")
             sim.inject("drop")
             said = await statuses(streaming, 400)
-            return [status for status in said if status.state in {"refused", "live"}], streaming.state()
+            return [status for status in said if status.state in {"refused", "live"}], streaming.state().subscriptions
 
     said, state = testing.run(scenario)
     assert [status.state for status in said] == ["live", "refused", "refused", "refused", "live"]
@@ -477,7 +477,7 @@ def test_everything_wanted_is_asked_for_again_after_a_reconnect():
             for _ in range(3):
                 sim.inject("drop")
                 await asyncio.sleep(20)
-                assert {state.state for state in streaming.state()} == {"live"}
+                assert {state.state for state in streaming.state().subscriptions} == {"live"}
             (connection,) = sim.connections
             return set(connection.subscriptions), sim.counters.faults["drop"]
 

@@ -35,7 +35,7 @@ def test_of_a_hundred_subscriptions_one_is_nonsense_and_99_live(dialect):
             asked = [stream.subscribe("ticker", name, timeout=60) for name in names]
             answers = dict(zip(names, await asyncio.gather(*asked, return_exceptions=True), strict=True))
             await asyncio.sleep(5)
-            live = [state.subscription.inst for state in stream.state() if state.state == "live"]
+            live = [state.subscription.inst for state in stream.state().subscriptions if state.state == "live"]
             return answers, live, sim.counters.connections
 
     answers, live, connections = testing.run(scenario)

@@ -46,7 +46,7 @@ class Scene:
         return [said for said in self.said if isinstance(said, Gap)]
 
     def states(self) -> set[str]:
-        return {state.state for state in self.streaming.state()}
+        return {state.state for state in self.streaming.state().subscriptions}
 
     def count(self) -> Counter[str]:
         return Counter(f"{said.channel}:{said.inst}" for said in self.said if not isinstance(said, Gap | Status))

@@ -99,7 +99,7 @@ def test_the_readmes_first_program(loop):
                     break
             assert isinstance(first, Status)
             assert first.state == "started"
-            assert {state.state for state in streaming.state()} == {"live"}
+            assert {state.state for state in streaming.state().subscriptions} == {"live"}
             stats = streaming.stats()
             assert (stats.links, stats.links_wanted, stats.open_gaps, stats.dropped) == (2, 2, 0, 0)
 
@@ -114,7 +114,7 @@ def test_a_subscription_is_acknowledged_across_a_drop():
         assert not asked.done()
         sim.inject("drop")
         await asked
-        return sim.counters.faults, streaming.state()[0].subscription, sim.counters.connections
+        return sim.counters.faults, streaming.state().subscriptions[0].subscription, sim.counters.connections
 
     faults, sub, connections = virtually(scenario)
     assert (faults["drop"], faults["slow-ack"], connections) == (1, 1, 2)
@@ -128,7 +128,7 @@ def test_a_refusal_says_what_and_why_and_the_others_live_on():
         assert refusal.value.code == "60018"
         with pytest.raises(SubscriptionRefusedError):  # asked again, not remembered
             await streaming.subscribe("ticker:NO-SUCH", timeout=60)
-        return [(str(state.subscription), state.state) for state in streaming.state()]
+        return [(str(state.subscription), state.state) for state in streaming.state().subscriptions]
 
     assert virtually(scenario) == [(BTC, "live")]
 
@@ -136,7 +136,7 @@ def test_a_refusal_says_what_and_why_and_the_others_live_on():
 def test_all_who_wait_for_the_same_hear_of_its_refusal():
     async def scenario(sim, streaming):
         tasks = [asyncio.create_task(streaming.subscribe("ticker:NO-SUCH")) for _ in range(3)]
-        return await asyncio.gather(*tasks, return_exceptions=True), streaming.state()
+        return await asyncio.gather(*tasks, return_exceptions=True), streaming.state().subscriptions
 
     answers, state = virtually(scenario)
     assert [type(answer) for answer in answers] == [SubscriptionRefusedError] * 3
@@ -148,7 +148,7 @@ def test_no_answer_in_time_leaves_nothing_wanted():
         sim.inject("slow-ack:seconds=60")
         with pytest.raises(TimeoutError, match="ticker:BTC-USDT: no answer from okx within 2 s"):
             await streaming.subscribe(BTC, timeout=2)
-        assert streaming.state() == []
+        assert streaming.state().subscriptions == []
         await asyncio.sleep(120)
         return [connection.subscriptions for connection in sim.connections]
 
@@ -162,7 +162,7 @@ def test_one_who_loses_patience_takes_nothing_from_another():
         with pytest.raises(TimeoutError):
             await streaming.subscribe(BTC, timeout=1)
         await patient
-        return [str(state.subscription) for state in streaming.state()]
+        return [str(state.subscription) for state in streaming.state().subscriptions]
 
     assert virtually(scenario) == [BTC]
 
@@ -182,7 +182,7 @@ def test_what_is_the_same_to_the_exchange_is_not_asked_twice():
         await streaming.subscribe("orders")
         with pytest.raises(ConfigError, match="same to the exchange as orders"):
             await streaming.subscribe("orders:instType=ANY", timeout=5)
-        return len(streaming.state())
+        return len(streaming.state().subscriptions)
 
     assert virtually(scenario, accounts=CREDENTIALS["test"]) == 1
 
@@ -193,13 +193,13 @@ def test_unsubscribing_while_running():
         await streaming.subscribe(ETH)
         with pytest.raises(ConfigError, match="not subscribed"):
             await streaming.unsubscribe("ticker", "BTC-USDT", "SOL-USDT")
-        assert len(streaming.state()) == 2, "all or nothing"
+        assert len(streaming.state().subscriptions) == 2, "all or nothing"
         await streaming.unsubscribe(BTC)
         await asyncio.sleep(2)
         (connection,) = sim.connections
         assert set(connection.subscriptions) == {"tickers:instId=ETH-USDT"}
         await streaming.subscribe(BTC, timeout=10)
-        return {str(state.subscription): state.state for state in streaming.state()}
+        return {str(state.subscription): state.state for state in streaming.state().subscriptions}
 
     assert virtually(scenario) == {BTC: "live", ETH: "live"}
 
@@ -217,7 +217,9 @@ def test_what_is_refused_later_is_logged_and_its_gap_ends_when_it_is_asked_anew(
         await asyncio.sleep(3)
         ended(sim, "BTC-USDT")
         await asyncio.sleep(3)
-        assert [(state.state, state.gap.reason) for state in streaming.state()] == [("refused", "refused")]
+        assert [(state.state, state.gap.reason) for state in streaming.state().subscriptions] == [
+            ("refused", "refused")
+        ]
         await streaming.subscribe(BTC, timeout=10)
         await asyncio.sleep(3)
         await streaming.close()
@@ -257,7 +259,7 @@ def test_a_daemon_ends_when_nothing_is_left_that_is_not_refused(capsys):
                 serving = asyncio.create_task(serve(streaming, sink, [(Subscription("ticker", "BTC-USDT"), None)]))
                 for _ in range(1000):
                     await asyncio.sleep(0.01)
-                    if [state.state for state in streaming.state()] == ["live"]:
+                    if [state.state for state in streaming.state().subscriptions] == ["live"]:
                         break
                 ended(sim, "BTC-USDT")
                 return await asyncio.wait_for(serving, 10)
@@ -294,10 +296,12 @@ def test_the_state_tells_what_a_gap_would_begin_after():
         await streaming.subscribe("trades:BTC-USDT")
         await streaming.subscribe("book:BTC-USDT")
         await asyncio.sleep(5)
-        before = {state.subscription.channel: state.last_id for state in streaming.state()}
+        before = {state.subscription.channel: state.last_id for state in streaming.state().subscriptions}
         sim.inject("drop")
         await asyncio.sleep(0.01)
-        return before, {state.subscription.channel: state.gap.after for state in streaming.state() if state.gap}
+        return before, {
+            state.subscription.channel: state.gap.after for state in streaming.state().subscriptions if state.gap
+        }
 
     last, after = virtually(scenario)
     assert last["ticker"] is None
@@ -321,7 +325,7 @@ def test_unsubscribing_from_what_another_task_waits_for_ends_its_wait():
         await streaming.unsubscribe(BTC)
         with pytest.raises(RuntimeError, match="unsubscribed"):
             await asked
-        return streaming.state()
+        return streaming.state().subscriptions
 
     assert virtually(scenario) == []
 
@@ -383,7 +387,10 @@ def test_two_exchanges_and_two_accounts_in_one_stream():
                 await streaming.subscribe(ETH, venue=place(other, "one"))
             assert {c.login for c in one.connections} == {None, "test", "second"}
             assert {c.login for c in other.connections} == {None, "second"}
-            return {(state.venue, str(state.subscription), state.subscription.account) for state in streaming.state()}
+            return {
+                (state.venue, str(state.subscription), state.subscription.account)
+                for state in streaming.state().subscriptions
+            }
 
     assert testing.run(scenario) == {
         ("one", BTC, None), ("other", BTC, None), ("one", "orders", "test"), ("one", "orders", "second"),
@@ -409,7 +416,7 @@ def test_what_cannot_be_asked_for_names_what_can(asked, options, said):
         more = asked[-1] if isinstance(asked[-1], dict) else {}
         with pytest.raises(ConfigError, match=said):
             await streaming.subscribe(*[one for one in asked if not isinstance(one, dict)], **more, timeout=5)
-        assert streaming.state() == []
+        assert streaming.state().subscriptions == []
         return sim.counters.connections
 
     assert virtually(scenario, **options) == 0
