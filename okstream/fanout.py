@@ -187,11 +187,11 @@ class Fanout:
         pairs = [one if isinstance(one, tuple) else (one, default) for one in sinks]
         self._sinks = [sink for sink, _ in pairs]
         for sink, options in pairs:
-            lane = Lane(options.bytes, wall_ns=wall_ns)
+            lane = Lane(options, wall_ns=wall_ns)
             self.lanes.append(lane)
             self.pumps.append(Pump(lane, sink, options, count=count))
         if not self._sinks:
-            self.lanes.append(Lane(lane_bytes, wall_ns=wall_ns))
+            self.lanes.append(Lane(default, wall_ns=wall_ns))
         forms: set[str] = {pump.form for pump in self.pumps} or {"json"}
         self.parsed, self.raw = "json" in forms, "raw" in forms
 

@@ -1,68 +1,78 @@
 """
 One consumer's bounded buffer.
 
-A full lane drops its oldest data and says so: the consumer meets an `overflow` gap in place of what is missing, and a
-book goes on from a snapshot of what it has come to. Statements are never dropped. The reader never waits for a lane.
+A full lane drops data and says so: the consumer meets an `overflow` gap in place of what is missing, and a book goes on
+from a snapshot of what it has come to. Statements are never dropped, and records of the user's own never for public
+ones. The reader never waits for a lane.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any
 
 from .continuity import Continuity, Delivery
-from .records import Book, DataRecord, Gap, Statement, Status
-
-LANE_BYTES = 64 * 1024 * 1024
-"""Default bound of a lane."""
+from .filters import Filters
+from .losses import End, Hole, Losses
+from .options import LaneOptions
 
 BATCH = 1000
 _MANY = 64
 """Deliveries that are made into lines at once: encoded while they are in the processor's caches, then freed."""
 
 _SHARE = 8  # what is taken at once is at most an eighth of a lane's bound
-_ENDLESS: dict[str, Any] = {"until": None, "until_ts": None, "lost": None}
 _numbers = count(1)
 
-
-class _End(Delivery):
-    """Nothing more comes of its feed."""
-
-    __slots__ = ()
+Queue = deque[Delivery]
 
 
 class Lane:
     """
     One consumer's buffer.
 
-    `held` is what its consumer has taken and holds still, in bytes, set by the consumer; it is within the bound.
+    `held` is what its consumer has taken and holds still, in bytes, set by the consumer, and `held_records` so many
+    records; both are within the bounds. `on_many` is called by `put` where `many` deliveries wait.
 
     Args:
-        limit: its bound in bytes, as estimated.
+        options: bounds, what to do when full, filters and form, see LaneOptions.
         wall_ns: the wall clock, for the statements a lane makes itself.
+
+    Raises:
+        ConfigError: the filters make no sense.
     """
 
-    def __init__(self, limit: int = LANE_BYTES, *, wall_ns: Callable[[], int]) -> None:
-        self.dropped = 0
+    def __init__(self, options: LaneOptions | None = None, *, wall_ns: Callable[[], int]) -> None:
+        options = options or LaneOptions()
         self.ready = asyncio.Event()
         self.on_many: Callable[[], None] | None = None
+        self.many = _MANY
         self.held = 0
-        self.share = limit // _SHARE
-        self._limit = limit
-        self._wall_ns = wall_ns
-        self._queue: deque[Delivery] = deque()
+        self.held_records = 0
+        self.share = options.bytes // _SHARE
+        self.filters = Filters(options)
+        self.losses = Losses(wall_ns, options.form == "raw")
+        self._limit = options.bytes
+        self._most = options.records
+        self._when_full = options.when_full
+        self._one_by_one = options.when_full == "drop_newest" or bool(options.instruments) or self._most is not None
+        self._queue: Queue = deque()
+        self._user: Queue = deque()
+        self._ways: dict[Continuity | None, Queue | None] = {}
+        self._some: set[Continuity] = set()
+        self._holes: dict[Continuity | None, Hole] = {}
+        self._roomy = asyncio.Event()
         self._weight = 0
-        self._last: dict[Continuity, DataRecord] = {}
-        self._lost: dict[Continuity, DataRecord | None] = {}
-        self._kept: dict[Continuity | None, list[Statement]] = {}
-        self._unclosed: dict[Continuity, Gap] = {}
-        self._renewed: dict[Continuity, int] = {}
-        self._number = 0
+        self._records = 0
+        self._newest = 0
+        self._compacted = 0
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._kept)
+        return len(self._queue) + len(self._user) + len(self.losses.kept)
+
+    @property
+    def dropped(self) -> int:
+        """Data records that were dropped so far."""
+        return self.losses.dropped
 
     @property
     def weight(self) -> int:
@@ -72,145 +82,210 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Data records that nobody has taken yet."""
-        return sum(len(delivery.records) or (delivery.text is not None) for delivery in self._queue)
+        return sum(map(self.losses.size, self._queue)) + sum(map(self.losses.size, self._user))
+
+    @property
+    def oldest(self) -> int | None:
+        """When the first that waits came, ns; None where nothing does that has a time."""
+        times = [
+            time
+            for queue in (self._user, self._queue)
+            for delivery in list(queue)[:1]
+            for time in [*(said.recv for said in (*delivery.statements, *delivery.records)), delivery.recv]
+            if time
+        ]
+        return min(times, default=None)
+
+    @property
+    def full(self) -> bool:
+        """Whether what waits and what is held reach beyond a bound."""
+        beyond = self._most is not None and self._records + self.held_records > self._most
+        return beyond or self._weight + self.held > self._limit
 
     def put(self, deliveries: Iterable[Delivery]) -> None:
-        """Append; drop the oldest data if the bound is exceeded."""
-        for delivery in deliveries:
-            if not delivery.number:
-                delivery.number = next(_numbers)
-            self._number = delivery.number
-            self._queue.append(delivery)
-            self._weight += delivery.weight
-        while self._weight + self.held > self._limit and self._queue:
-            self._drop(self._queue.popleft())
+        """Append; do as the policy says if a bound is exceeded."""
+        ways, weight = self._ways, self._weight
+        if self._one_by_one:
+            self._put_each(deliveries)
+            weight = self._weight
+        else:
+            for delivery in deliveries:
+                if not delivery.number:
+                    delivery.number = next(_numbers)
+                try:
+                    queue = ways[delivery.feed]
+                except KeyError:
+                    queue = self._way(delivery.feed)
+                self._newest = delivery.number
+                if queue is not None:
+                    queue.append(delivery)
+                    weight += delivery.weight
+            self._weight = weight
+        if weight + self.held > self._limit or self._most is not None:
+            self._overflow()
         self.ready.set()
-        if self.on_many is not None and len(self._queue) >= _MANY:
+        if self.on_many is not None and len(self._queue) + len(self._user) >= self.many:
             self.on_many()
 
     def take(self, most: int = BATCH, within: int | None = None) -> list[Delivery]:
-        """Remove and return what waits, in order: at most `most` deliveries of the queue, or `within` bytes and one."""
+        """
+        Remove and return what waits: at most `most` deliveries of the queue, or `within` bytes and one.
+
+        In order of each subscription, the user's own first.
+        """
         self.ready.clear()
-        taken = [Delivery(feed, said) for feed, said in self._kept.items()]
-        self._kept.clear()
-        queue = self._queue
+        losses, newest = self.losses, self._newest
+        taken = losses.statements() if losses.kept else []
         floor = -1 if within is None else self._weight - within
-        while queue and most and self._weight >= floor:
-            most -= 1
-            delivery = queue.popleft()
-            self._weight -= delivery.weight
-            if type(delivery) is _End:
-                delivery = Delivery(delivery.feed, self._ended(delivery))
-            elif delivery.feed in self._renewed and self._superseded(delivery):
-                continue
-            elif delivery.feed in self._lost:
-                delivery = self._told(delivery)
-            taken.append(delivery)
-            if delivery.records and delivery.feed is not None:
-                self._last[delivery.feed] = delivery.records[-1]
-        if queue:
+        quiet = losses.quiet
+        for queue in (self._user, self._queue):
+            while queue and most and self._weight >= floor:
+                most -= 1
+                delivery = queue.popleft()
+                self._weight -= delivery.weight
+                if self._most is not None:
+                    self._records -= losses.size(delivery)
+                if quiet and type(delivery) is Delivery:
+                    if delivery.records and delivery.feed is not None:
+                        losses.last[delivery.feed] = delivery.records[-1]
+                    taken.append(delivery)
+                    continue
+                if self._holes.get(delivery.feed) is delivery:
+                    del self._holes[delivery.feed]
+                handed = losses.hand_out(delivery, newest)
+                quiet = losses.quiet
+                if handed is not None:
+                    taken.append(handed)
+        if self._queue or self._user:
             self.ready.set()
+        self.release(0)
         return taken
+
+    def release(self, size: int, records: int = 0) -> None:
+        """The consumer holds so many bytes and records less."""
+        self.held -= size
+        self.held_records -= records
+        if not self.full:
+            self._roomy.set()
+
+    async def room(self) -> None:
+        """Wait until the lane is within its bounds: for a producer that can wait."""
+        while self.full:
+            self._roomy.clear()
+            await self._roomy.wait()
 
     def forget(self, feed: Continuity) -> None:
         """`feed` has ended: nothing more comes of it than what waits."""
-        self.put([_End(feed)])
+        self.put([End(feed)])
+        self._ways.pop(feed, None)
+        self._some.discard(feed)
 
-    def _drop(self, delivery: Delivery) -> None:
-        self._weight -= delivery.weight
-        feed = delivery.feed
-        if feed in self._renewed and type(delivery) is not _End and self._superseded(delivery):
-            return
-        statements = self._ended(delivery) if type(delivery) is _End else delivery.statements
-        kept = _coalesced([*self._kept.pop(feed, ()), *statements]) if statements else self._kept.pop(feed, [])
-        if feed is not None and (count := len(delivery.records) or (delivery.text is not None)):
-            self.dropped += count
-            for gap in [said for said in kept if isinstance(said, Gap) and said.state == "closed"]:
-                kept.remove(gap)
-                if feed in self._lost:
-                    kept.insert(0, replace(gap, **_ENDLESS))
-                else:
-                    self._unclosed[feed] = gap  # it lasts until the next that is delivered
-            self._lost.setdefault(feed, self._last.get(feed))
-        if kept:
-            self._kept[feed] = self._released(feed, kept) if feed is not None else kept
-
-    def _released(self, feed: Continuity, statements: Sequence[Statement]) -> list[Statement]:
-        """Close the gap that stayed open, without what was dropped, before `statements` open another one."""
-        if feed in self._unclosed and any(isinstance(said, Gap) and said.state == "open" for said in statements):
-            return [replace(self._unclosed.pop(feed), **_ENDLESS), *statements]
-        return list(statements)
-
-    def _ended(self, end: _End) -> list[Statement]:
-        """Return the gap that says of an ended feed what was dropped of it and never followed by anything."""
-        feed = end.feed
-        assert feed is not None
-        self._renewed.pop(feed, None)
-        last, unclosed = self._last.pop(feed, None), self._unclosed.pop(feed, None)
-        if feed not in self._lost:
-            return []
-        after = self._lost.pop(feed) or last
-        return feed.overflow(after, None, self._wall_ns())[:1] if unclosed is None else []
-
-    def _told(self, delivery: Delivery) -> Delivery:
-        """
-        Say what was dropped, directly before the next that is delivered of the same feed.
-
-        After its other statements: a gap that was open is closed by then, unless its end was dropped: then it says all.
-        """
-        feed = delivery.feed
-        assert feed is not None
-        statements = self._released(feed, delivery.statements)
-        if delivery.records and isinstance(delivery.records[0], Book) and delivery.records[0].action == "update":
-            delivery = self._renew(feed, delivery)
-        if delivery.records or delivery.text is not None:
-            until = delivery.records[0] if delivery.records else None
-            said = feed.overflow(self._lost.pop(feed), until, self._wall_ns())
-            if (gap := self._unclosed.pop(feed, None)) is not None and isinstance(closed := said[1], Gap):
-                said = [replace(gap, recv=closed.recv, until=closed.until, until_ts=closed.until_ts, lost=None)]
-            statements += said
-        return Delivery(feed, statements, delivery.records, delivery.text)
-
-    def _renew(self, feed: Continuity, delivery: Delivery) -> Delivery:
-        """
-        Put the present book in place of changes to a book of which something was dropped.
-
-        It holds all that waits here of the same feed. Where there is none, the changes are of no use to anybody.
-        """
-        book = feed.snapshot(self._wall_ns())
-        if book is None:
-            self.dropped += len(delivery.records)
-            return Delivery(feed)
-        self._renewed[feed] = self._number
-        return Delivery(feed, (), [book], delivery.text)
-
-    def _superseded(self, delivery: Delivery) -> bool:
-        """Whether a book that was renewed holds what `delivery` says."""
-        feed = delivery.feed
-        assert feed is not None
-        if delivery.number <= self._renewed[feed]:
-            return True
-        del self._renewed[feed]
-        return False
+    def renew(self, feed: Continuity) -> None:
+        """The next that is handed out of this book is a snapshot of what it has come to."""
+        self.losses.renewing.add(feed)
 
     def unsaid(self) -> list[Delivery]:
         """Return the gaps of feeds of which nothing came after the loss; called once, at the end."""
-        now = self._wall_ns()
-        lost = [(feed, after) for feed, after in self._lost.items() if feed not in self._unclosed]
-        ends = [Delivery(feed, feed.overflow(after, None, now)[:1]) for feed, after in lost]
-        self._lost.clear()
-        self._unclosed.clear()
-        return ends
+        return self.losses.unsaid()
 
+    def clear(self) -> int:
+        """Forget all that waits, without a word; return how many data records that was."""
+        count = self.waiting
+        self._queue.clear()
+        self._user.clear()
+        self._holes.clear()
+        self.losses.kept.clear()
+        self._weight = self._records = self.held = self.held_records = 0
+        self._roomy.set()
+        return count
 
-def _coalesced(statements: list[Statement]) -> list[Statement]:
-    """Keep of one feed's statements what still matters: open gaps, closes of earlier ones, the last status."""
-    gaps = [said for said in statements if isinstance(said, Gap)]
-    both = {gap.gap for gap in gaps if gap.state == "open"} & {gap.gap for gap in gaps if gap.state == "closed"}
-    # Those about no feed are of several venues and accounts; the first of a stream is its head.
-    statuses = {
-        (said.venue, said.account, said.channel, said.inst, said.state == "started"): said
-        for said in statements
-        if isinstance(said, Status)
-    }
-    return [*(gap for gap in gaps if gap.gap not in both), *statuses.values()]
+    def _way(self, feed: Continuity | None) -> Queue | None:
+        """Return where deliveries of `feed` go; None where they do not pass the filters."""
+        if feed is None and not self._newest:
+            return self._user  # the head of the stream comes first, whatever else does
+        way: Queue | None = self._queue
+        if feed is not None:
+            verdict = self.filters.verdict(feed.venue, feed.sub)
+            if verdict == "some":
+                self._some.add(feed)
+            if verdict == "none":
+                way = None
+            elif feed.sub.account is not None and not feed.traits.incremental:
+                way = self._user
+        self._ways[feed] = way
+        return way
+
+    def _put_each(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            if not delivery.number:
+                delivery.number = next(_numbers)
+            queue = self._ways[delivery.feed] if delivery.feed in self._ways else self._way(delivery.feed)
+            self._newest = delivery.number
+            if queue is None:
+                continue
+            if delivery.feed in self._some and delivery.records:
+                delivery = self._trimmed(delivery)
+            self._append(queue, delivery)
+
+    def _trimmed(self, delivery: Delivery) -> Delivery:
+        """Return `delivery` without the records of instruments that nobody asked for here."""
+        records = [record for record in delivery.records if self.filters.means(record.inst)]
+        if len(records) == len(delivery.records):
+            return delivery
+        text = delivery.text if records else None
+        number = delivery.number
+        return Delivery(delivery.feed, delivery.statements, records, text, delivery.weight, number, delivery.recv)
+
+    def _append(self, queue: Queue, delivery: Delivery) -> None:
+        size = self.losses.size(delivery)
+        if self._when_full == "drop_newest" and queue is self._queue and type(delivery) is not End:
+            full = self._weight + self.held + delivery.weight > self._limit
+            if full or (self._most is not None and self._records + self.held_records + size > self._most):
+                hole = self._holes.get(delivery.feed)
+                if hole is None:
+                    hole = self._holes[delivery.feed] = Hole(delivery.feed, delivery.number)
+                    queue.append(hole)
+                hole.take_in(delivery.statements, size > 0)
+                hole.number = delivery.number
+                self.losses.dropped += size
+                return
+            self._holes.pop(delivery.feed, None)
+        queue.append(delivery)
+        self._weight += delivery.weight
+        self._records += size
+
+    def _overflow(self) -> None:
+        """Drop the oldest, public before the user's own, until the rest is within the bounds."""
+        if self._when_full == "block":
+            return
+        if self._when_full == "latest" and self.full and 4 * len(self) > 5 * self._compacted:
+            self._compact()
+        while self.full and (self._queue or self._user):
+            self._drop((self._queue or self._user).popleft())
+
+    def _drop(self, delivery: Delivery) -> None:
+        self._weight -= delivery.weight
+        if self._most is not None:
+            self._records -= self.losses.size(delivery)
+        if self._holes.get(delivery.feed) is delivery:
+            del self._holes[delivery.feed]
+        self.losses.drop(delivery)
+
+    def _compact(self) -> None:
+        """Drop all but the latest of each subscription, and what is not data after it."""
+        for queue in (self._queue, self._user):
+            seen: set[Continuity | None] = set()
+            kept: list[Delivery] = []
+            for delivery in reversed(queue):
+                if delivery.feed not in seen:
+                    kept.append(delivery)
+                if self.losses.size(delivery):
+                    seen.add(delivery.feed)
+            keep, waiting = set(map(id, kept)), list(queue)
+            queue.clear()
+            for delivery in waiting:
+                if id(delivery) in keep:
+                    queue.append(delivery)
+                else:
+                    self._drop(delivery)
+        self._compacted = len(self._queue) + len(self._user)

@@ -27,9 +27,9 @@ from .following import Following
 from .inflate import CAP, INFLATING
 from .iteration import Iteration
 from .journal import Journal
-from .lane import LANE_BYTES, Lane
+from .lane import Lane
 from .links import Links, Wiring
-from .options import LaneOptions
+from .options import LANE_BYTES, LaneOptions
 from .places import Places, cancelled, finished
 from .records import SCHEMA, AnyRecord, Status
 from .sampling import sampling
@@ -350,7 +350,7 @@ class Stream:
         if not self._ended.is_set():
             self._must_be_open()
         if self._fanout.pumps:
-            self._fanout.lanes.append(Lane(self._lane_bytes, wall_ns=self._wall_ns))
+            self._fanout.lanes.append(Lane(LaneOptions(bytes=self._lane_bytes), wall_ns=self._wall_ns))
         self._iteration = Iteration(self._fanout.lanes[-1], self._ended, lambda: self._failure)
         return self._iteration
 

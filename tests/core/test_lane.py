@@ -15,6 +15,7 @@ from okstream.entries import Entry
 from okstream.fanout import Fanout, entries
 from okstream.feed import Delivery, Feed
 from okstream.lane import Lane
+from okstream.options import LaneOptions
 from okstream.records import Gap, Status
 from okstream.source import Source
 
@@ -22,8 +23,8 @@ TRADES, BOOK = "trades:BTC-USDT", "book:BTC-USDT"
 WEIGHT = 100
 
 
-def lane(limit: int = 5 * WEIGHT) -> Lane:
-    return Lane(limit, wall_ns=lambda: RECV)
+def lane(limit: int = 5 * WEIGHT, **more: Any) -> Lane:
+    return Lane(LaneOptions(bytes=limit, **more), wall_ns=lambda: RECV)
 
 
 def lived(text: str = TRADES) -> Source:
@@ -150,7 +151,7 @@ def test_a_gap_whose_end_was_dropped_stays_open_when_nothing_follows():
     one.forget(other.feed)
     taken(one)
     assert records(one.unsaid()) == []
-    assert (len(one._lost), len(one._unclosed)) == (0, 0)
+    assert (len(one.losses.lost), len(one.losses.unclosed)) == (0, 0)
 
 
 def test_what_a_consumer_still_holds_is_within_the_bound():
@@ -197,7 +198,7 @@ def test_memory_is_bounded_even_if_nobody_ever_takes():
         source.ask()
     assert one.weight <= 20 * WEIGHT
     assert len(one) <= 22
-    assert sum(len(statements) for statements in one._kept.values()) <= 6
+    assert sum(len(statements) for statements in one.losses.kept.values()) <= 6
 
 
 def test_a_message_too_large_for_the_lane_is_dropped_and_said():
@@ -233,7 +234,7 @@ def test_what_was_lost_of_a_feed_that_ended_is_said_and_the_feed_forgotten():
     assert words(said) == ["open overflow"]
     assert said[0].after == "2"
     assert records(one.unsaid()) == []
-    assert source not in one._last
+    assert source not in one.losses.last
 
 
 def test_feeds_that_come_and_go_leave_nothing_behind():
@@ -243,11 +244,11 @@ def test_feeds_that_come_and_go_leave_nothing_behind():
         puts(one, source, *range(2, 10))
         one.forget(source.feed)
         taken(one)
-    assert (len(one._last), len(one._lost), len(one._kept), len(one)) == (0, 0, 0, 0)
+    assert (len(one.losses.last), len(one.losses.lost), len(one.losses.kept), len(one)) == (0, 0, 0, 0)
 
 
 def test_raw_text_is_dropped_and_said_as_well():
-    one, source = lane(2 * WEIGHT), one_source(TRADES, parsed=False)
+    one, source = lane(2 * WEIGHT, form="raw"), one_source(TRADES, parsed=False)
     source.ask()
     for number in range(4):
         one.put(weighed(source.push_raw(RECV, str(number).encode(), 1)))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from okstream.fanout import records
 from okstream.feed import Delivery, Feed
 from okstream.lane import Lane
+from okstream.options import LaneOptions
 from okstream.records import Book, Gap
 from okstream.source import Source
 
@@ -100,7 +101,7 @@ class Reader:
 
 
 def lane(limit: int) -> Lane:
-    return Lane(limit, wall_ns=lambda: RECV)
+    return Lane(LaneOptions(bytes=limit), wall_ns=lambda: RECV)
 
 
 def test_after_a_loss_come_a_gap_the_present_book_and_only_what_is_newer():
@@ -185,7 +186,7 @@ def test_a_feed_that_ended_is_not_renewed():
     one.take(1)
     one.forget(exchange.feed)
     assert records(one.take()) == []
-    assert (one._renewed, one._lost, one._last, records(one.unsaid())) == ({}, {}, {}, [])
+    assert (one.losses.renewed, one.losses.lost, one.losses.last, records(one.unsaid())) == ({}, {}, {}, [])
 
 
 STEPS = st.one_of(
@@ -231,6 +232,6 @@ def test_a_book_that_a_reader_trusts_is_the_exchanges(books: int, steps: list[An
     for exchange in exchanges:
         if exchange.feed.state == "live":
             reader = readers[exchange.feed]
-            lost = exchange.feed in one._lost
+            lost = exchange.feed in one.losses.lost
             assert lost or (reader.bids, reader.seq) == (exchange.bids, exchange.seq)
     assert all(gap.state == "open" for gap in gaps(records(one.unsaid())))
