@@ -17,6 +17,8 @@ Every exception okstream raises on purpose, sorted by what the operator can do.
         * ReaderGoneError            whoever read the pipe has closed it: a quiet end
         * RetryError                 not written now, later it may be; the lane in front of the sink tries again
             * ReopenError            the same, once the sink was closed and opened again
+        * SpoolError                 what waits for it on disk cannot be read, or nothing be added to it
+            * SpoolFullError         it has no room, within its bound or on its disk; later it may
         * RejectedError              these records can never be written; the others of the batch are
 
 Anything else that escapes is a bug, or OSError from the network.
@@ -128,3 +130,17 @@ class RejectedError(SinkError):
     def __init__(self, message: str, rejected: Mapping[int, str]) -> None:
         super().__init__(message)
         self.rejected = dict(rejected)
+
+
+class SpoolError(SinkError):
+    """
+    A spool cannot be read or written, or another process has it. It has `accepted` of what was to be appended.
+    """
+
+    def __init__(self, message: str, accepted: int = 0) -> None:
+        super().__init__(message)
+        self.accepted = accepted
+
+
+class SpoolFullError(SpoolError):
+    """A spool has no room for more, within its bound or on its disk."""
