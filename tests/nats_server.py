@@ -1,4 +1,4 @@
-"""A nats-server from its wheel, which can be killed, frozen and restarted, and a wire to it that loses what it is told."""
+"""A nats-server from its wheel, which can be killed, frozen and restarted, and a wire to it that loses answers."""
 
 import asyncio
 import os

@@ -8,6 +8,7 @@ acknowledged in time is published again with the same `Nats-Msg-Id`; after that 
 import logging
 import os
 import random
+import re
 import ssl
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -26,6 +27,7 @@ from .nats_subjects import Subjects
 
 log = logging.getLogger("okstream.sinks.nats")
 
+_INBOX = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 _NO_NAME = frozenset(" .*>/\\")
 """What the server allows in no name of a stream, beside what cannot be printed."""
 
@@ -174,7 +176,7 @@ class Nats:
         wish = self._wish
         if not wish.name or any(character in _NO_NAME or not character.isprintable() for character in wish.name):
             raise ConfigError(f"stream: {wish.name!r} is no name for a stream")
-        if not self._inbox or not Subjects(self._inbox).pattern == self._inbox:
+        if not _INBOX.fullmatch(self._inbox):
             raise ConfigError(f"inbox: {self._inbox!r} is no prefix for subjects")
         positive = {
             "in_flight": self._in_flight, "in_flight_each": self._each, "ack_timeout": self._ack_timeout,

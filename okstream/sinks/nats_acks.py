@@ -15,7 +15,7 @@ NO_RESPONDERS = "503"
 _PLAIN = re.compile(r"[!-}][!-~]{0,99}")
 _FRAME = len("NATS/1.0\r\n\r\n")
 _LINE = len(": \r\n")
-_TOO_LARGE = frozenset({10054, 10097})
+_TOO_LARGE = (10054, 10097)
 _WRONG_STREAM = 10060
 
 
