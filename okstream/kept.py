@@ -9,7 +9,11 @@ from .book import Levels
 from .records import Book, DataRecord, Row
 
 _UNREAD = 1000
-_SWEPT = 255
+_WAITING = 32
+"""Messages that are taken at once, which is faster for each book's levels are far from the next one's in memory."""
+
+_GROWN = 512
+"""So many levels more than are there may be gone and not yet swept out."""
 
 
 class Kept:
@@ -20,12 +24,14 @@ class Kept:
     is levels, until nobody has looked for a while.
     """
 
-    __slots__ = ("_asks", "_bids", "_levels", "_unread", "_whole")
+    __slots__ = ("_asks", "_bids", "_levels", "_sweep", "_unread", "_waiting", "_whole")
 
     def __init__(self) -> None:
         self._whole = False
         self._bids: dict[bytes, bytes] = {}
         self._asks: dict[bytes, bytes] = {}
+        self._waiting: list[tuple[bytes, bytes]] = []
+        self._sweep = _GROWN
         self._levels: Levels | None = None
         self._unread = 0
 
@@ -37,15 +43,13 @@ class Kept:
             self._unread += 1
             if book.action == "snapshot":
                 self._whole, self._levels = True, None
-                self._bids, self._asks = {}, {}
+                self._bids, self._asks, self._waiting = {}, {}, []
             if self._levels is not None:
                 self._apply(self._levels, book)
             elif self._whole:
-                bids, asks = book.sides or (orjson.dumps(book.bids), orjson.dumps(book.asks))
-                self._bids.update(_ROWS(bids))
-                self._asks.update(_ROWS(asks))
-                if self._unread & _SWEPT == 0:
-                    self._bids, self._asks = _swept(self._bids), _swept(self._asks)
+                self._waiting.append(book.sides or (orjson.dumps(book.bids), orjson.dumps(book.asks)))
+                if len(self._waiting) >= _WAITING:
+                    self._take()
 
     def copy(self) -> "Kept":
         """Return the same book, to go another way."""
@@ -54,6 +58,7 @@ class Kept:
         if self._levels is not None:
             self._rest(other, self._levels)
         else:
+            self._take()
             other._bids, other._asks = self._bids.copy(), self._asks.copy()
         return other
 
@@ -61,6 +66,7 @@ class Kept:
         """Return the levels; None where there was no snapshot, or something in them is no number."""
         self._unread = 0
         if self._levels is None and self._whole:
+            self._take()
             levels = Levels()
             try:
                 levels.replace(_rows(self._bids), _rows(self._asks))
@@ -69,6 +75,15 @@ class Kept:
                 self._whole = False
             self._bids, self._asks = {}, {}
         return self._levels
+
+    def _take(self) -> None:
+        """Take what waits."""
+        waiting, self._waiting = self._waiting, []
+        self._bids.update(_ROWS(b"".join([bids for bids, _ in waiting])))
+        self._asks.update(_ROWS(b"".join([asks for _, asks in waiting])))
+        if len(self._bids) + len(self._asks) >= self._sweep:
+            self._bids, self._asks = _swept(self._bids), _swept(self._asks)
+            self._sweep = len(self._bids) + len(self._asks) + _GROWN
 
     def _apply(self, levels: Levels, book: Book) -> None:
         if self._unread >= _UNREAD:

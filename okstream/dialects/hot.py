@@ -2,11 +2,14 @@
 Short cuts for the messages that come most often. What does not fit them goes the long way, to the same end.
 
 Most of a book's message is its levels, and most who pass a book on never look at them one by one. So they are cut
-out as text, and the rest is parsed without them.
+out as text, and only what stands around them is parsed: before them the same few texts, again and again.
 """
 
 import re
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from ..records import Book
 from . import parsed
@@ -15,9 +18,13 @@ from . import parsed
 _TEXT = rb'"[.-9]*+"'
 _LEVEL = rb"\[" + rb",".join([_TEXT] * 4) + rb"\]"
 _SIDE = rb"(\[(?:" + _LEVEL + rb"(?:," + _LEVEL + rb")*+)?+\])"
-_BOOK = re.compile(rb'\{(?:"\w++":"[^"\\]*+",)?+"asks":' + _SIDE + rb',"bids":' + _SIDE)
-_ROW = b'"data":['
-_NONE = b'[],"bids":[]'
+_PLAIN = rb'"\w++":(?:"[^"\\]*+"|-?\d++)'
+_BOOK = re.compile(
+    rb'"data":\[\{((?:' + _PLAIN + rb',)*+)"asks":' + _SIDE + rb',"bids":' + _SIDE
+    + rb",(" + _PLAIN + rb"(?:," + _PLAIN + rb")*+\})\]\}"
+)  # fmt: skip
+_DATA = b'"data":['
+_HEADS = 1024
 
 Head = tuple[str, str, str | None, int | None, int]
 """Venue, channel, instrument, time of the exchange, time of the arrival: what a book begins with."""
@@ -25,37 +32,30 @@ Head = tuple[str, str, str | None, int | None, int]
 
 def book(message: bytes, dialect: str) -> Any:
     """
-    Return a message as JSON; where it is one book of levels of four texts, perhaps in two parts.
+    Return a message as JSON; where it is one book of levels of four texts, perhaps in three parts.
 
-    The first is the message without its levels, for `only`; the second, for `cut`, its bids and its asks as sent.
+    These are what stands before its data, which is not to be changed; its one row without its levels; and, for `cut`,
+    its bids and its asks as sent.
 
     Raises:
         DecodeError: it is no JSON.
     """
-    row = message.rfind(b"{")
-    if message[row - len(_ROW) : row] != _ROW or (found := _BOOK.match(message, row)) is None:
+    data = message.find(_DATA)
+    if (found := _BOOK.fullmatch(message, max(data, 0))) is None:
         return parsed(message, dialect)
-    (asks, middle), (bids, end) = found.span(1), found.span(2)
-    rest = message[:asks] + _NONE + message[end:]
-    # Without a backslash each quote begins or ends a text, so that what was found stands in none. With another list
-    # after it, a name may stand there twice.
-    if b"\\" in rest or message.find(b"[", end) >= 0:
+    first, asks, bids, last = found.groups()
+    try:
+        head, row = _head(message[:data]), orjson.loads(b"{" + first + last)
+    except ValueError:
         return parsed(message, dialect)
-    return parsed(rest, dialect), (message[bids:end], message[asks:middle])
+    # What stands twice is for the long way.
+    return parsed(message, dialect) if "asks" in row or "bids" in row else (head, row, (bids, asks))
 
 
-def only(message: Any) -> dict[str, Any]:
-    """
-    Return the one row of a message whose levels were cut out.
-
-    Raises:
-        LookupError, TypeError, ValueError: there is another, or it has levels of its own: a name stood there twice.
-    """
-    (row,) = message["data"]
-    if row["asks"] != [] or row["bids"] != []:
-        raise ValueError("asks or bids stand there twice")
-    found: dict[str, Any] = row
-    return found
+@lru_cache(_HEADS)
+def _head(text: bytes) -> Any:
+    """Return what stands before the data of a message; raises ValueError where its data does not follow there."""
+    return orjson.loads(text + b'"data":[]}')
 
 
 def cut(

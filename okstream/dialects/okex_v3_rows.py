@@ -123,10 +123,9 @@ def _books(sub: Subscription, venue: str) -> Decoder:
     channel = sub.channel
 
     def decode(payload: Any, recv: int) -> list[DataRecord]:
-        message, sides = payload if type(payload) is tuple else (payload, None)
+        message, row, sides = payload if type(payload) is tuple else (payload, None, None)
         action = "snapshot" if channel == "book5" else _ACTIONS[message["action"]]
-        if sides is not None:
-            row = hot.only(message)
+        if row is not None:
             head = (venue, channel, needed(row["instrument_id"]), millis(row["timestamp"]), recv)
             return [hot.cut(head, action, sides, None, None, integer(row.get("checksum")))]
         return [

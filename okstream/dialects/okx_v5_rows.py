@@ -78,14 +78,14 @@ def _books(sub: Subscription, venue: str) -> Decoder:
     channel, inst = sub.channel, sub.inst
 
     def decode(payload: Any, recv: int) -> list[DataRecord]:
-        message, sides = payload if type(payload) is tuple else (payload, None)
+        message, row, sides = payload if type(payload) is tuple else (payload, None, None)
         action = message.get("action", "snapshot")
         if action != "update" and action != "snapshot":
             raise ValueError(f"action {action!r}")
-        if sides is not None:
-            row = hot.only(message)
+        if row is not None:
+            head = venue, channel, inst, integer(row["ts"]), recv
             numbers = integer(row.get("seqId")), integer(row.get("prevSeqId")), integer(row.get("checksum"))
-            return [hot.cut((venue, channel, inst, integer(row["ts"]), recv), action, sides, *numbers)]
+            return [hot.cut(head, action, sides, *numbers)]
         return [
             Book(
                 venue, channel, inst, integer(row["ts"]), recv, action, rows(row["bids"]), rows(row["asks"]),
