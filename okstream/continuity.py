@@ -85,6 +85,11 @@ class Continuity:
         return self._seen.repeated
 
     @property
+    def served(self) -> bool:
+        """Whether the exchange ever served it."""
+        return self.expected or self.last is not None
+
+    @property
     def counted(self) -> bool:
         """Whether trades say how many they stand for, so that the next one shows what is missing."""
         last = self.last

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 _BACKOFF = 1.0
 _BACKOFF_CAP = 600.0
 _DOUBLINGS = 10
+_REFUSED = 5
+"""What was refused is asked for again as what was healed so many times: after 32 s, then ever more seldom."""
+
 _FORGIVEN = 300.0
 """Seconds without a heal for which one of the late ones is forgotten."""
 
@@ -58,6 +61,13 @@ class Healing:
         self._begin(key, now)
         return True
 
+    def postpone(self, key: str, now: float) -> None:
+        """`key` was refused, though it was served before."""
+        record = self._records[key]
+        record.times = max(record.times, _REFUSED)
+        record.due = now + min(_BACKOFF * 2**record.times, _BACKOFF_CAP)
+        self._waiting[key] = None
+
     def ready(self, now: float) -> list[str]:
         """Return what has waited long enough, and count it as done; what began before is asked for now."""
         keys: list[str] = []
@@ -85,7 +95,8 @@ class Healing:
 
     def _gathered(self, now: float) -> float:
         """Return when what waits has waited long enough for others."""
-        if not all(self._records[key].book for key in self._waiting):
+        soon = [record for key in self._waiting if (record := self._records[key]).due <= self._last + _GATHER]
+        if not all(record.book for record in soon):
             return self._last + _GATHER
         # A book that was healed a moment ago, or is to be, is not waited for; where there is no other, nobody is.
         whole = (record for key, record in self._records.items() if record.book and key not in self._waiting)

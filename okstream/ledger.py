@@ -103,7 +103,7 @@ class Ledger:
         wish = self._wishes.pop(key, None)
         self._to_subscribe.pop(key, None)
         self._healing.drop(key)
-        if wish is not None and (wish.live or wish.attempts or ("subscribe", key) in self._asked):
+        if wish is not None and self._may_be_served(key, wish):
             self._to_unsubscribe[key] = wish.size
 
     def forget(self, key: str) -> None:
@@ -120,16 +120,29 @@ class Ledger:
         moment also for others, so that what breaks together shares its requests.
         """
         wish = self._wishes.get(key)
-        self._healing.done(key)
-        # Without an acknowledgement it may be served all the same.
-        if wish is None or self.leaving(key) or not (wish.live or wish.attempts or ("subscribe", key) in self._asked):
+        if wish is None or not self._may_be_served(key, wish):
             return False
-        if not self._healing.begins(key, now):
+        self._healing.done(key)
+        if self.leaving(key) or not self._healing.begins(key, now):
             return False
         self._begin_anew(key, wish)
         return True
 
+    def postpone(self, key: str, now: float) -> None:
+        """`key` was refused, though it was served before: ask again later, ever more seldom."""
+        if (wish := self._wishes.get(key)) is not None:
+            wish.live, wish.healing, wish.attempts = False, False, 0
+            self._to_subscribe.pop(key, None)
+            self._healing.postpone(key, now)
+
+    def _may_be_served(self, key: str, wish: Wish) -> bool:
+        """Whether the exchange has what ends with an unsubscribe; without an acknowledgement, it may have."""
+        return wish.live or wish.attempts > 0 or ("subscribe", key) in self._asked
+
     def _begin_anew(self, key: str, wish: Wish) -> None:
+        if not self._may_be_served(key, wish):
+            self._to_subscribe[key] = None
+            return
         wish.healing, wish.live = True, False
         self._to_subscribe.pop(key, None)
         self._to_unsubscribe[key] = wish.size

@@ -66,6 +66,7 @@ class Session:
         self._sources: dict[str, Source] = {}
         self._routes: dict[bytes, Source] = {}
         self._left: dict[str, Feed] = {}
+        self._refused: set[str] = set()
         self._secrecy = Secrecy(terms.credentials.secrets if terms.credentials else ())
         self.scrub = self._secrecy.scrub
         self.heartbeat = Heartbeat(terms.limits, now)
@@ -142,7 +143,8 @@ class Session:
             if source.broken is not None:
                 deliveries += self._watched(source, [], recv)
             if source.again:
-                source.again, source.refusal = False, None
+                source.again = False
+                self._ledger.forget(source.key)
                 self._ledger.want(source.key, self._dialect.size(source.feed.sub), source.feed.traits.incremental)
         deliveries += self.oversight.look(now, recv)
         self.leaving = self.leaving or self.oversight.leaving
@@ -216,8 +218,9 @@ class Session:
         return [delivery for delivery in deliveries if delivery.statements or delivery.records or delivery.text]
 
     def _want(self, key: str, feed: Feed) -> None:
-        if feed.state == "refused" and feed.last is not None:
-            feed.state = "disconnected"  # it was served before: a new connection may try
+        self._refused.discard(key)
+        if feed.state == "refused" and feed.served:
+            feed.state = "disconnected"  # a new connection may try
         if feed.state != "refused":
             self._sources[key] = feed.source()
             self._ledger.want(key, self._dialect.size(feed.sub), feed.traits.incremental)
@@ -335,6 +338,7 @@ class Session:
         settled = self._ledger.acknowledged(ack.op, ack.key, ack.request)
         source = self._sources.get(ack.key)
         if ack.op == "subscribe" and source is not None and self._ledger.live(ack.key):
+            self._refused.discard(ack.key)
             deliveries += source.acknowledge(recv)
             self.settled.append((source.feed, None))
         return deliveries + self._refuse(settled, recv)
@@ -343,19 +347,30 @@ class Session:
         deliveries: list[Delivery] = []
         for key, refusal in refusals:
             source = self._sources.get(key)
-            self._ledger.forget(key)
-            if source is None:
-                continue
-            feed = source.feed
-            refusal.message = self.scrub(refusal.message)
-            refusal.code = self.scrub(refusal.code) if refusal.code is not None else None
-            if refusal.unfit and feed.traits.alternative is not None:
-                refusal.message += f"; {replace(feed.sub, channel=feed.traits.alternative)} is open to all"
-            deliveries += feed.refuse(source, refusal.code, refusal.message, recv)
-            if feed.state == "refused":
-                self.settled.append((feed, refusal))
+            if source is None or not source.feed.served:
+                self._ledger.forget(key)
             else:
-                self.remarks.append(f"{feed.sub} is refused here, but another connection carries it: {refusal.message}")
+                self._ledger.postpone(key, self.heartbeat.heard)
+            if source is not None:
+                deliveries += self._refused_to(source, refusal, recv)
+        return deliveries
+
+    def _refused_to(self, source: Source, refusal: Refusal, recv: int) -> list[Delivery]:
+        """Say that one subscription is refused; once, however often it is asked for again."""
+        feed = source.feed
+        refusal.message = self.scrub(refusal.message)
+        refusal.code = self.scrub(refusal.code) if refusal.code is not None else None
+        if refusal.unfit and feed.traits.alternative is not None:
+            refusal.message += f"; {replace(feed.sub, channel=feed.traits.alternative)} is open to all"
+        said = source.key in self._refused and not source.flowing
+        self._refused.add(source.key)
+        deliveries = feed.refuse(source, refusal.code, refusal.message, recv)
+        if said:
+            return []
+        if feed.state == "refused":
+            self.settled.append((feed, refusal))
+        else:
+            self.remarks.append(f"{feed.sub} is refused here, but another connection carries it: {refusal.message}")
         return deliveries
 
     def _login(self, reply: LoginReply) -> None:

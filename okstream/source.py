@@ -127,6 +127,10 @@ class Source:
 
     def ask(self) -> None:
         """A subscribe request goes out: what comes next begins anew, unless it flows already and the reply was lost."""
+        if self.refusal is not None:
+            self.refusal = None
+            if self.feed.state == "refused":
+                self.feed.state = "disconnected"
         if self._decode is None or not self.flowing:
             self._decode = self.feed.decoder()
             self.kept = Kept() if self.feed.keeps and len(self.feed.sources) > 1 else None

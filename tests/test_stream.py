@@ -236,6 +236,26 @@ def test_what_is_refused_later_is_logged_and_its_gap_ends_when_it_is_asked_anew(
     assert logged == "okx: ticker:BTC-USDT is no longer served: the exchange ended this subscription by itself"
 
 
+def test_what_is_refused_for_a_while_goes_on_by_itself(caplog):
+    async def scenario(sim, streaming):
+        reading = aiter(streaming)
+        await streaming.subscribe("ticker", "BTC-USDT", "ETH-USDT")
+        await asyncio.sleep(3)
+        sim.inject("refuse:channel=tickers,inst=BTC-USDT,times=2")
+        ended(sim, "BTC-USDT")
+        await asyncio.sleep(240)
+        refused = sim.counters.faults["refuse"]
+        states = {state.state for state in streaming.state().subscriptions}
+        await streaming.close()
+        return refused, states, [record async for record in reading if record.inst == "BTC-USDT"]
+
+    refused, states, said = virtually(scenario)
+    assert (refused, states) == (2, {"live"})
+    told = [(record.state, getattr(record, "reason", None)) for record in said if isinstance(record, Gap | Status)]
+    assert told == [("live", None), ("open", "refused"), ("refused", None), ("closed", "refused"), ("live", None)]
+    assert caplog.text.count("no longer served") == 1
+
+
 def test_once_everything_is_refused_that_can_be_waited_for():
     async def scenario(sim, streaming):
         await streaming.subscribe("ticker", "BTC-USDT", "ETH-USDT")
