@@ -260,11 +260,11 @@ class Group:
 
     def remove(self, feed: Feed) -> None:
         """Unsubscribe from `feed`."""
-        if self._journal is not None:
-            self._journal.removed(self.number, feed.traits.key)
         for link in self.links:
             link.remove(feed.traits.key)
         del self.feeds[feed.traits.key]
+        if self._journal is not None:
+            self._journal.removed(self.number, feed.traits.key)
         self._planner.leave(feed.traits.key)
 
 

@@ -1,0 +1,370 @@
+"""
+Makes the calls of a journal again, on the same sessions and feeds: the same input gives the same records.
+
+It reads no clock and decides nothing: every time comes from the journal, and so does every answer.
+"""
+
+import base64
+import binascii
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+
+from .budget import Budget
+from .channels import Subscription
+from .continuity import Delivery
+from .dialects import Dialect, load, writable
+from .dialects.signing import Credentials
+from .errors import ConfigError, JournalError
+from .feed import Feed
+from .journal import JOURNAL
+from .records import Status
+from .secrecy import MASK
+from .session import Session
+from .source import Source
+from .statements import Statements
+from .terms import Terms
+from .venues import Limits
+from .wanted import ended
+
+_END_OF_TIME = 2**63
+_NOBODY = Credentials(f"{MASK} key", f"{MASK} secret", f"{MASK} passphrase")
+"""Nobody's: what a journal masks is a part of these, so that it is not shown here, either."""
+
+T = TypeVar("T")
+Call = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Place:
+    """The links that carry the same feeds, as links.Group."""
+
+    venue: str
+    dialect: Dialect
+    limits: Limits
+    budget: Budget
+    feeds: dict[str, Feed] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Talk:
+    """One connection: what its session has sent, and asked REST about, that the journal has not come to yet."""
+
+    session: Session
+    place: Place
+    now: float
+    sent: deque[bytes] = field(default_factory=deque)
+    probes: dict[str, Source] = field(default_factory=dict)
+
+
+class Replay:
+    """
+    Takes a journal line by line; `deliver` gets what it brings.
+
+    `wall` is the time of what was taken last, ns. `inputs` counts the calls, `lost` those that the journal says are
+    missing in it, `differing` the frames that were sent then and would not be now: another okstream wrote it.
+
+    Args:
+        deliver: takes what is delivered, in order.
+        forget: told of each feed that has ended.
+        parsed, raw: whether anybody wants records, or the exchange's own text.
+    """
+
+    def __init__(
+        self,
+        deliver: Callable[[list[Delivery]], None],
+        forget: Callable[[Feed], None] = lambda feed: None,
+        *,
+        parsed: bool = True,
+        raw: bool = False,
+    ) -> None:
+        self.wall = 0
+        self.inputs = 0
+        self.lost = 0
+        self.differing = 0
+        self.instance: str | None = None
+        self._segment = 0
+        self._deliver = deliver
+        self._forget = forget
+        self._parsed = parsed
+        self._raw = raw
+        self._calls: dict[Any, Callable[[Call], None]] = {
+            "recv": self._recv, "tick": self._tick, "ask": self._ask, "send": self._send, "journal": self._journal,
+            "group": self._group, "add": self._add, "remove": self._remove, "end": self._end, "open": self._open,
+            "want": self._want, "unwant": self._unwant, "call": self._call, "doubt": self._doubt,
+            "answer": self._answer, "close": self._close, "say": self._say, "lost": self._lose,
+        }  # fmt: skip
+        self._begin("")
+
+    def take(self, line: bytes) -> None:
+        """
+        Make the call that `line` tells of.
+
+        Raises:
+            JournalError: it is none, or none that can follow on the ones before.
+        """
+        try:
+            call = orjson.loads(line)
+            act = self._calls[call["dir"]]
+        except (ValueError, KeyError, TypeError):
+            raise JournalError("it is no line of a journal") from None
+        if self.instance is None and act != self._journal:
+            raise JournalError("it does not begin as a journal does")
+        act(call)
+        self.inputs += 1
+
+    # -- what is called
+
+    def _recv(self, call: Call) -> None:
+        try:
+            now, wall, talk = call["now"], call["wall"], self._talks[call["conv"]]
+        except (KeyError, TypeError):
+            talk, now, wall = self._talk(call), _now(call), _wall(call)
+        if type(wall) is not int or not 0 <= wall < _END_OF_TIME or type(now) is not float:
+            now, wall = _now(call), _wall(call)
+        self.wall, talk.now = wall, now
+        text = call.get("text")
+        if type(text) is str:
+            data, binary = text.encode("utf-8", "surrogatepass"), False
+        else:
+            data, binary = _frame(call)
+        if deliveries := talk.session.receive(data, binary, now, wall):
+            self._hand_over(deliveries)
+
+    def _tick(self, call: Call) -> None:
+        talk, now, wall = self._talk(call), _now(call), _wall(call)
+        self.wall, talk.now = wall, now
+        session = talk.session
+        session.stirred = False
+        if deliveries := session.tick(now, wall):
+            self._hand_over(deliveries)
+        for source in session.oversight.probes:
+            talk.probes[source.key] = source
+        # What else the shell would do about these is in the journal by what came of it.
+        for said in (session.oversight.probes, session.oversight.alarms, session.remarks, session.settled):
+            said.clear()
+
+    def _ask(self, call: Call) -> None:
+        talk = self._talk(call)
+        talk.now = _now(call)
+        self.differing += len(talk.sent)
+        talk.sent = deque(talk.session.to_send(talk.now))
+
+    def _send(self, call: Call) -> None:
+        talk = self._talk(call)
+        frame = talk.sent.popleft() if talk.sent else None
+        text = call.get("text")
+        self.differing += frame is None or (text is not None and frame != _text(call, "text").encode())
+
+    def _call(self, call: Call) -> None:
+        self._talk(call).session.call(_now(call))
+
+    def _doubt(self, call: Call) -> None:
+        self._talk(call).session.doubt()
+
+    def _answer(self, call: Call) -> None:
+        talk, key, wall = self._talk(call), _text(call, "key"), _wall(call)
+        newer = _get(call, "newer", bool)
+        source = talk.probes.pop(key, None)
+        if source is None:
+            raise JournalError(f"REST was not asked about {key}")
+        talk.session.oversight.answered(source, newer, wall)
+
+    def _open(self, call: Call) -> None:
+        number, place = _get(call, "conv", int), self._place(call)
+        now, wall = _now(call), _wall(call)
+        offset, hint = _get(call, "offset", int), call.get("hint")
+        if hint is not None:
+            hint = _get(call, "hint", int)
+        if number in self._talks:
+            raise JournalError(f"connection {number} is open already")
+        credentials = _NOBODY if _get(call, "login", bool) else None
+        terms = Terms(
+            place.dialect, place.limits, place.budget, credentials, _get(call, "cap", int),
+            self._parsed, self._raw,
+        )  # fmt: skip
+        asks = _get(call, "asks", bool)
+        session = Session(terms, place.feeds, now, wall // 1_000_000, offset, hint, asks)
+        self._talks[number] = Talk(session, place, now)
+
+    def _close(self, call: Call) -> None:
+        talk, wall = self._talk(call), _wall(call)
+        self.wall = wall
+        lost = _get(call, "lost", bool)
+        del self._talks[call["conv"]]
+        if lost:
+            self._hand_over(talk.session.closed(wall))
+
+    def _want(self, call: Call) -> None:
+        talk, key = self._talk(call), _text(call, "key")
+        _known(talk.place, key)
+        talk.session.want(key)
+
+    def _unwant(self, call: Call) -> None:
+        talk, key = self._talk(call), _text(call, "key")
+        _known(talk.place, key)
+        talk.session.unwant(key)
+
+    def _group(self, call: Call) -> None:
+        number = _get(call, "group", int)
+        dialect = _dialect(_text(call, "dialect"))
+        limits = _limits(_get(call, "limits", dict))
+        budget = self._budgets.setdefault(_get(call, "budget", int), Budget(limits.requests))
+        own = budget if limits.requests_shared else Budget(limits.requests)
+        self._places[number] = Place(_text(call, "venue"), dialect, limits, own)
+
+    def _add(self, call: Call) -> None:
+        place, sub = self._place(call), _subscription(call)
+        parsed, keeps, canary = (_get(call, name, bool) for name in ("parsed", "keeps", "canary"))
+        try:
+            feed = Feed(
+                sub, place.venue, place.dialect, self._statements, parsed=parsed or self._parsed, keeps=keeps
+            )  # fmt: skip
+        except (ConfigError, ValueError) as error:
+            raise JournalError(str(error)) from None
+        if feed.traits.key in place.feeds:
+            raise JournalError(f"{sub} is there already")
+        place.feeds[feed.traits.key] = feed
+        if canary:
+            self._canaries.add(feed)
+
+    def _remove(self, call: Call) -> None:
+        place = self._place(call)
+        key = _text(call, "key")
+        feed = _known(place, key)
+        del place.feeds[key]
+        if feed in self._canaries:
+            self._canaries.discard(feed)
+        else:
+            self._forget(feed)
+
+    def _end(self, call: Call) -> None:
+        self.wall = _wall(call)
+        self._hand_over([ended(_known(self._place(call), _text(call, "key")), self.wall)])
+
+    def _say(self, call: Call) -> None:
+        self.wall = _wall(call)
+        account = call.get("account")
+        if account is not None:
+            account = _text(call, "account")
+        try:
+            detail = writable(call.get("detail"))
+        except TypeError:
+            raise JournalError("what it says cannot be written") from None
+        status = Status(_text(call, "venue"), None, None, account, None, self.wall, _text(call, "state"), detail)
+        self._hand_over([Delivery(None, [status])])
+
+    def _lose(self, call: Call) -> None:
+        """What is missing may have been anything: as where a frame of each connection cannot be read."""
+        self.lost += _get(call, "count", int)
+        for talk in self._talks.values():
+            if deliveries := talk.session.receive(b"", False, talk.now, self.wall):
+                self._hand_over(deliveries)
+
+    def _journal(self, call: Call) -> None:
+        number, instance = _get(call, "segment", int), _text(call, "instance")
+        if (form := _get(call, "journal", int)) > JOURNAL:
+            raise JournalError(f"it is of form {form}, and this okstream reads {JOURNAL}; a newer one wrote it")
+        if number == 1:
+            self._begin(instance)
+            return
+        if instance != self.instance:
+            raise JournalError(f"it is segment {number} of {instance}, whose first is missing; a replay begins there")
+        if number != self._segment + 1:
+            raise JournalError(f"it is segment {number} of {instance}, and {self._segment} was the last before it")
+        self._segment = number
+
+    # -- inside
+
+    def _begin(self, instance: str) -> None:
+        self.instance = instance or None
+        self._segment = 1
+        self._statements = Statements(instance)
+        self._places: dict[int, Place] = {}
+        self._budgets: dict[int, Budget] = {}
+        self._talks: dict[int, Talk] = {}
+        self._canaries: set[Any] = set()
+
+    def _hand_over(self, deliveries: list[Delivery]) -> None:
+        if self._canaries:
+            deliveries = [delivery for delivery in deliveries if delivery.feed not in self._canaries]
+        if deliveries:
+            self._deliver(deliveries)
+
+    def _talk(self, call: Call) -> Talk:
+        number = _get(call, "conv", int)
+        if number not in self._talks:
+            raise JournalError(f"connection {number} is not open")
+        return self._talks[number]
+
+    def _place(self, call: Call) -> Place:
+        number = _get(call, "group", int)
+        if number not in self._places:
+            raise JournalError(f"there is no group {number}")
+        return self._places[number]
+
+
+def _known(place: Place, key: str) -> Feed:
+    if key not in place.feeds:
+        raise JournalError(f"{key} is not there")
+    return place.feeds[key]
+
+
+def _get(call: Call, name: str, kind: type[T]) -> T:
+    value = call.get(name)
+    if type(value) is not kind or (isinstance(value, int) and not -_END_OF_TIME <= value < _END_OF_TIME):
+        raise JournalError(f"its {name} is not what it should be")
+    return value
+
+
+def _text(call: Call, name: str) -> str:
+    return _get(call, name, str)
+
+
+def _now(call: Call) -> float:
+    value = call.get("now")
+    return float(_get(call, "now", int)) if type(value) is int else _get(call, "now", float)
+
+
+def _wall(call: Call) -> int:
+    wall = _get(call, "wall", int)
+    if wall < 0:
+        raise JournalError("its wall is before all time")
+    return wall
+
+
+def _frame(call: Call) -> tuple[bytes, bool]:
+    """Return the bytes of a frame that is no text, and whether it was binary."""
+    binary = "b64" in call
+    try:
+        return base64.b64decode(_text(call, "b64" if binary else "raw"), validate=True), binary
+    except (binascii.Error, ValueError):
+        raise JournalError("its frame is not what it should be") from None
+
+
+def _dialect(name: str) -> Dialect:
+    try:
+        return load(name)
+    except ConfigError as error:
+        raise JournalError(str(error)) from None
+
+
+def _limits(values: dict[str, Any]) -> Limits:
+    if any(type(value) not in (int, float, bool, type(None)) for value in values.values()):
+        raise JournalError("its limits are no numbers")
+    try:
+        return Limits(**values)
+    except TypeError:
+        raise JournalError("its limits are not those of a venue") from None
+
+
+def _subscription(call: Call) -> Subscription:
+    args = _get(call, "args", list)
+    pairs = tuple(tuple(pair) for pair in args if type(pair) is list and [type(one) for one in pair] == [str, str])
+    optional = (call.get("inst"), call.get("account"))
+    if len(pairs) != len(args) or any(type(one) not in (str, type(None)) for one in optional):
+        raise JournalError("it is no subscription")
+    return Subscription(_text(call, "channel"), optional[0], pairs, optional[1])

@@ -1,0 +1,124 @@
+"""What was delivered live is delivered again from the journal: the same bytes, over real sockets in virtual time."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from okstream import Credentials, Stream, SubscriptionRefusedError, testing, venues
+from okstream.entries import Entry
+from okstream.fanout import entries
+from okstream.journal import Journal
+from okstream.replay import Replay
+from okstream.simulator import TEST_ACCOUNT, Settings, Simulator
+from okstream.volumes import found, read
+
+START_MS = testing.START_NS // 1_000_000
+CREDENTIALS = Credentials(TEST_ACCOUNT.key, TEST_ACCOUNT.secret, TEST_ACCOUNT.passphrase)
+PUBLIC = ("ticker:BTC-USDT", "trades:BTC-USDT", "book:BTC-USDT", "book:ETH-USDT", "book5:ETH-USDT")
+PRIVATE = ("orders", "account", "positions")
+
+
+class Kept:
+    """A sink that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    async def open(self) -> None:
+        pass
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        self.lines += [entry.line for entry in batch]
+
+    async def close(self) -> None:
+        pass
+
+
+def recorded(
+    folder: Path,
+    scenario: Callable[[Simulator, Stream], Any],
+    dialect: str = "okx-v5",
+    *,
+    settings: dict[str, Any] | None = None,
+    journal: dict[str, Any] | None = None,
+    **options: Any,
+) -> list[bytes]:
+    """Run `scenario` with a journal, in virtual time; return the lines that were delivered."""
+
+    async def whole() -> list[bytes]:
+        sink = Kept()
+        async with Simulator(dialect, Settings(start_ms=START_MS, **(settings or {}))) as sim:
+            venue = replace(venues.simulated(dialect, sim.url, sim.rest_url), name="okx")
+            written = Journal(str(folder), **(journal or {}))
+            usual: dict[str, Any] = {"wall_ns": testing.wall_ns, "chance": random.Random(1)}
+            async with Stream(venue, sinks=[sink], journal=written, **{**usual, **options}) as stream:
+                await scenario(sim, stream)
+            assert written.lost == 0
+        return sink.lines
+
+    return testing.run(whole)
+
+
+def replayed(folder: Path, form: str = "json") -> tuple[list[bytes], Replay]:
+    """Return what a replay of the journal in `folder` delivers, and how it ended."""
+    lines: list[bytes] = []
+    replay = Replay(lambda deliveries: lines.extend(entry.line for entry in entries(deliveries, form)))
+    for path in found([folder]):
+        for line in read(path):
+            replay.take(line)
+    return lines, replay
+
+
+async def subscribed(stream: Stream, *subs: str) -> None:
+    for sub in subs:
+        await stream.subscribe(sub, timeout=60)
+
+
+def same(folder: Path, lines: list[bytes]) -> Replay:
+    again, replay = replayed(folder)
+    for number, (one, other) in enumerate(zip(lines, again, strict=False)):
+        assert one == other, f"line {number} differs"
+    assert len(again) == len(lines)
+    assert replay.differing == 0
+    assert replay.lost == 0
+    return replay
+
+
+FAULTS = (
+    "gap:channel=books,inst=BTC-USDT", "checksum:channel=books", "duplicate:channel=trades", "malformed", "truncate",
+    "drop", "stall:channel=tickers,seconds=20", "close", "unknown-event", "refuse", "break-books",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("redundancy", [1, 2])
+@pytest.mark.parametrize(
+    ("dialect", "subs"),
+    [
+        ("okx-v5", PUBLIC),
+        ("okex-v3", PUBLIC[:4]),
+        ("okex-v1", ("ticker:BTC-USDT", "trades:BTC-USDT", "book:BTC-USDT")),
+    ],
+)
+def test_what_was_delivered_live_is_delivered_again(tmp_path, dialect, subs, redundancy):
+    async def scenario(sim: Simulator, stream: Stream) -> None:
+        await subscribed(stream, *subs)
+        for fault in FAULTS:
+            sim.inject(fault)
+            await asyncio.sleep(7)
+        await stream.unsubscribe(subs[0])
+        with suppress(SubscriptionRefusedError):
+            await stream.subscribe(subs[0])
+        await stream.subscribe(subs[0])
+        await asyncio.sleep(40)
+
+    lines = recorded(tmp_path, scenario, dialect, redundancy=redundancy, rotate_after=45)
+    assert sum(b'"type":"gap"' in line for line in lines) > 4
+    assert any(b'"rotating"' in line for line in lines)
+    assert any(b'"disconnected"' in line for line in lines)
+    same(tmp_path, lines)
