@@ -7,13 +7,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import orjson
+from nats.aio.client import Client
+
+from okstream.entries import Entry
+from okstream.errors import RejectedError, ReopenError, RetryError, SinkError
+from okstream.records import Trade, encode
+from okstream.sinks import Sink
 
 BINARY = Path(sys.executable).with_name("nats-server")
 _START = 10.0
+_AGAIN = 0.02
 
 
 def free_port() -> int:
@@ -97,12 +107,14 @@ class Wire:
         lost: acknowledgements it has swallowed.
         lose: asked for each message to a client, by its bytes; those it says True to are swallowed.
         delay: seconds that every answer of the server is late.
+        said: what clients said to the server.
     """
 
     def __init__(self, server: NatsServer) -> None:
         self.visits = 0
         self.lost = 0
         self.delay = 0.0
+        self.said = bytearray()
         self.lose: Callable[[bytes], bool] = lambda message: False
         self.url = ""
         self._to = server.port
@@ -142,6 +154,7 @@ class Wire:
 
     async def _forth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
+            self.said += data
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError
@@ -166,3 +179,117 @@ def nats_server(folder: Path, more: str = "", *, jetstream: bool = True) -> Iter
     folder.mkdir(parents=True, exist_ok=True)
     with NatsServer(folder, more, jetstream=jetstream) as server:
         yield server
+
+
+def trades(count: int, instruments: int = 5, first: int = 0) -> list[Entry]:
+    """`count` trades, their ids ascending, of `instruments` in turn."""
+    records = [
+        Trade("okx", "trades", f"I{number % instruments}-USDT", number, number, str(number), "1.5", "2", "buy", 1)
+        for number in range(first, first + count)
+    ]
+    return [Entry(encode(record), record) for record in records]
+
+
+@dataclass(slots=True)
+class Stored:
+    """One message of a stream."""
+
+    subject: str
+    headers: dict[str, str]
+    data: bytes
+
+    @property
+    def id(self) -> int:
+        """The trade's."""
+        return int(orjson.loads(self.data)["id"])
+
+
+@asynccontextmanager
+async def watching(server: NatsServer) -> AsyncIterator[Client]:
+    """A connection of the test's own."""
+    client = Client()
+    await client.connect(server.url)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def api(server: NatsServer, what: str, **question: object) -> dict[str, Any]:
+    """What JetStream answers."""
+    async with watching(server) as client:
+        answer = await client.request(f"$JS.API.{what}", orjson.dumps(question) if question else b"", timeout=5)
+        return dict(orjson.loads(answer.data))
+
+
+async def stored(server: NatsServer, stream: str = "OKSTREAM") -> list[Stored]:
+    """Everything `stream` holds, in its order."""
+    count = (await api(server, f"STREAM.INFO.{stream}"))["state"]["messages"]
+    async with watching(server) as client:
+        subscription = await client.jetstream().subscribe("", stream=stream, ordered_consumer=True)
+        messages = [await subscription.next_msg(timeout=10) for _ in range(count)]
+    return [Stored(message.subject, dict(message.headers or {}), message.data) for message in messages]
+
+
+async def once_each_in_order(server: NatsServer, entries: Sequence[Entry], instruments: int = 5) -> bool:
+    """Whether the stream holds every identity of `entries` once, and the ids of each instrument ascending."""
+    ids = [message.id for message in await stored(server)]
+    each = [[number for number in ids if number % instruments == place] for place in range(instruments)]
+    in_order = all(of_one == sorted(of_one) for of_one in each)
+    return in_order and sorted(ids) == sorted(int(entry.fields["id"]) for entry in entries)
+
+
+@dataclass(slots=True)
+class Deliverer:
+    """
+    What a lane does with a sink: batches in order, and what a sink could not write again.
+
+    Attributes:
+        errors: what the sink raised on the way.
+        rejected: entries that can never be stored.
+    """
+
+    sink: Sink
+    batch: int = 500
+    errors: list[SinkError] = field(default_factory=list)
+    rejected: list[Entry] = field(default_factory=list)
+
+    async def deliver(self, entries: Sequence[Entry]) -> None:
+        """Write all of `entries` to the sink, which is open."""
+        for start in range(0, len(entries), self.batch):
+            pending = list(entries[start : start + self.batch])
+            while pending:
+                pending = await self._write(pending)
+
+    async def _write(self, batch: list[Entry]) -> list[Entry]:
+        try:
+            await self.sink.write(batch)
+        except RetryError as error:
+            self.errors.append(error)
+            self.rejected += [batch[place] for place in error.rejected]
+            left = error.pending if error.pending is not None else range(len(batch))
+            if isinstance(error, ReopenError):
+                await self._reopen()
+            else:
+                await asyncio.sleep(_AGAIN)
+            return [batch[place] for place in left if place not in error.rejected]
+        except RejectedError as error:
+            self.rejected += [batch[place] for place in error.rejected]
+        return []
+
+    async def _reopen(self) -> None:
+        await self.sink.close()
+        while True:
+            try:
+                return await self.sink.open()
+            except RetryError as error:
+                self.errors.append(error)
+                await self.sink.close()
+                await asyncio.sleep(_AGAIN)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for `condition`, not for longer than that."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)

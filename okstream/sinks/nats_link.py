@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("okstream.sinks.nats")
 
-_CLOSE = 1.0
+_CLOSE = 0.2
 _PING_EVERY = 10
 _DENIED = "permissions violation"
 _NO_TLS = "the server offers no TLS"
@@ -214,7 +214,7 @@ class NatsLink:
         self._said = str(error).removeprefix("nats: ") or type(error).__name__
         log.debug("nats: %s", self._said)
         if _DENIED in self._said:
-            self.denied = self._said
+            self.denied = self.denied or self._said
             self._woken.set()
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
