@@ -12,24 +12,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from . import accounts, venues
 from .channels import Subscription, parse
 from .dialects.signing import Credentials
-from .durations import seconds
 from .errors import ConfigError
 from .inflate import CAP
-from .lane import LANE_BYTES
-
-
-def _read(value: Any) -> Any:
-    try:
-        return seconds(value) if isinstance(value, str) else value
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
+from .outputs import Output, Seconds
+from .outputs import read as read_outputs
+from .wording import complaints
 
 
 def _address(value: Any) -> Any:
     return str(ip_address(value)) if isinstance(value, str) else value
 
 
-_Seconds = Annotated[float, BeforeValidator(_read), Field(gt=0, lt=1e9)]
 _Address = Annotated[str, BeforeValidator(_address)]
 
 
@@ -63,6 +56,7 @@ class Source(_Section):
     venue: str
     subscriptions: Annotated[list[str], Field(min_length=1)]
     url: str | None = None
+    rest_url: str | None = None
     others: list[str] = []
     name: str | None = None
     account: str | None = None
@@ -72,33 +66,34 @@ class Source(_Section):
         return [sub for text in self.subscriptions for sub in parse(text, self.account)]
 
 
-class Output(_Section):
-    """Where the records go."""
-
-    type: Literal["stdout", "file"] = "stdout"
-    path: str | None = None
-    form: Literal["json", "raw"] = "json"
-    data_only: bool = False
-    depth: Annotated[int, Field(ge=1, le=400)] | None = None
-    every: _Seconds | None = None
+_MOVED = {
+    "output": "[output]: write [sink.NAME] tables, each with a type; depth and every now stand at the top",
+    "lane_mib": "lane_mib: every [sink.NAME] has one of its own now",
+}
+"""What an older configuration says, and what to write instead."""
 
 
 class Settings(_Section):
     """Everything a configuration file can say; see config.example.toml."""
 
     source: Annotated[list[Source], Field(min_length=1)]
-    output: Output = Output()
+    sink: dict[str, Any] = {}
     account: dict[str, Account] = {}
     proxy: str | None = None
     redundancy: Annotated[int, Field(ge=1, le=8)] = 1
-    rotate_after: Annotated[_Seconds, Field(ge=10)] | None = None
+    rotate_after: Annotated[Seconds, Field(ge=10)] | None = None
     local_addresses: list[_Address] = []
     dialect: Literal["okx-v5", "okex-v3", "okex-v1"] = "okx-v5"
-    lane_mib: Annotated[int, Field(ge=1, le=65536)] = LANE_BYTES >> 20
+    depth: Annotated[int, Field(ge=1, le=400)] | None = None
+    every: Seconds | None = None
     inflate_mib: Annotated[int, Field(ge=1, le=1024)] = CAP >> 20
-    drain: _Seconds = 5.0
-    stats: _Seconds | None = None
+    drain: Seconds = 5.0
+    stats: Seconds | None = None
     log_level: Literal["error", "warning", "info", "debug"] = "warning"
+
+    def outputs(self) -> list[Output]:
+        """Return where records go; raises ConfigError as outputs.read does."""
+        return read_outputs(self.sink)
 
 
 def load(path: str) -> Settings:
@@ -114,57 +109,39 @@ def load(path: str) -> Settings:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    if moved := [said for name, said in _MOVED.items() if name in data]:
+        raise ConfigError("\n".join(f"{path}: {said}" for said in moved))
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{path}: {_plain(problem, data)}" for problem in error.errors())) from None
-    if (wrong := _conflict(settings)) is not None:
-        raise ConfigError(f"{path}: {wrong}")
+        raise ConfigError("\n".join(f"{path}: {said}" for said in complaints(error, Settings))) from None
+    try:
+        _check(settings)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{path}: {said}" for said in str(error).splitlines())) from None
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    """Raises ConfigError: options do not go together, or name what is not there."""
+    outputs = settings.outputs()
+    if (settings.depth is None) != (settings.every is None):
+        raise ConfigError('depth and every go together: depth = 5 and every = "100ms"')
+    if settings.depth is not None and (raw := [one.name for one in outputs if one.options.form == "raw"]):
+        raise ConfigError(f"sink.{raw[0]}.form: books at fixed times are records; raw is the exchange's own messages")
+    if settings.redundancy == 1 and any(source.others for source in settings.source):
+        raise ConfigError("others are places for redundant links, and there are none: set redundancy = 2 at the top")
     for number, source in enumerate(settings.source):
         try:
             source.read()
             if source.venue != venues.SIM:
                 venues.find(source.venue)
         except ConfigError as error:
-            raise ConfigError(f"{path}: source[{number}]: {error}") from None
+            raise ConfigError(f"source[{number}]: {error}") from None
         if source.account is not None and source.account not in settings.account:
-            raise ConfigError(f"{path}: source[{number}].account: there is no [account.{source.account}]")
-    return settings
-
-
-def _conflict(settings: Settings) -> str | None:
-    """Say which options do not go together."""
-    output = settings.output
-    if output.type == "file" and output.path is None:
-        return "output.path is missing: a file sink needs one"
-    if (output.depth is None) != (output.every is None):
-        return 'output.depth and output.every go together: depth = 5 and every = "100ms"'
-    if output.depth is not None and output.form == "raw":
-        return "output.depth: books at fixed times are records; raw text has only the exchange's own messages"
-    if settings.redundancy == 1 and any(source.others for source in settings.source):
-        return "others are places for redundant links, and there are none: set redundancy = 2 at the top"
-    return None
+            raise ConfigError(f"source[{number}].account: there is no [account.{source.account}]")
 
 
 def credentials(settings: Settings, environment: Mapping[str, str] = os.environ) -> dict[str, Credentials]:
     """Return the credentials of all accounts by name; raises ConfigError where something is missing."""
     return {name: account.credentials(environment) for name, account in settings.account.items()}
-
-
-def _plain(problem: Any, data: Any) -> str:
-    """Say what is wrong and where; never the value, which may be a secret."""
-    where = ""
-    for part in problem["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
-    if problem["type"] == "extra_forbidden":
-        from difflib import get_close_matches
-
-        known = _keys(problem["loc"][:-1])
-        close = get_close_matches(str(problem["loc"][-1]), known, n=1)
-        return f"{where}: there is no such option" + (f"; did you mean {close[0]!r}?" if close else "")
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-
-
-def _keys(place: tuple[Any, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {"source": Source, "output": Output, "account": Account}
-    return list((sections.get(str(place[0])) or Settings).model_fields) if place else list(Settings.model_fields)

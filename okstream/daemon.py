@@ -7,17 +7,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 from .channels import Subscription
-from .errors import ReaderGoneError, SubscriptionRefusedError
-from .exits import INTERRUPTED, LOST, OK, REFUSED, complain
-from .sinks.lines import Lines
+from .errors import SinkError, SubscriptionRefusedError
+from .exits import INTERRUPTED, LOST, OK, OUTPUT, REFUSED, UNANSWERED, complain
+from .states import SinkState
 from .stream import DRAIN, Stream
 from .venues import Venue
 
 log = logging.getLogger("okstream")
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+"""How times are written on stderr: UTC."""
 
 _PATIENCE = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -25,38 +28,55 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 async def serve(
     streaming: Stream,
-    sink: Lines,
     wanted: Sequence[tuple[Subscription, str | Venue | None]],
+    *,
+    reader_gone: Callable[[], Coroutine[Any, Any, None]] | None = None,
     stats: float | None = None,
+    stamped: bool = False,
     duration: float | None = None,
     drain: float = DRAIN,
 ) -> int:
     """
     Open `streaming`, subscribe to what is `wanted`, and go on until there is a reason to end.
 
-    Reasons: a signal, `duration` seconds, the count reached, the reader gone, everything refused. Returns the exit
-    code; raises as Stream does.
+    Reasons: a signal, `duration` seconds, the count reached, everything refused, no sink left, or `reader_gone`, which
+    returns when nobody reads the only sink any more. Lines of `stats` begin with the time if `stamped`. What sinks did
+    not get is said on stderr, by name. Returns the exit code; raises as Stream does.
     """
+    answered: set[Subscription] = set()
     with stopping() as stop:
-        try:
-            async with streaming:
-                ends: list[Coroutine[Any, Any, int]] = [
-                    _after(streaming.wait()),
-                    _after(stop.wait()),
-                    _after(sink.reader_gone()),
-                    _unless_refused(streaming, wanted),
-                ]
-                if duration is not None:
-                    ends.append(_after(asyncio.sleep(duration)))
-                if stats is not None:
-                    ends.append(_report(streaming, stats))
+        async with streaming:
+            ends: list[Coroutine[Any, Any, int]] = [
+                _after(streaming.wait()),
+                _after(stop.wait()),
+                _unless_refused(streaming, wanted, answered),
+            ]
+            if reader_gone is not None:
+                ends.append(_after(reader_gone()))
+            if duration is not None:
+                ends.append(_over(duration, wanted, answered))
+            if stats is not None:
+                ends.append(_report(streaming, stats, stamped))
+            try:
                 code = await _first(ends)
-                await _closed(streaming, drain)
-        except ReaderGoneError:
-            return OK
-    if streaming.lost and code == OK:
-        complain(f"{streaming.lost} records were lost: the output could not keep up")
-        return LOST
+            except SinkError:
+                code = OK  # what it was is said of each sink below
+            await _closed(streaming, drain)
+    told = _told(streaming.state().sinks)
+    return told if code == OK else code
+
+
+def _told(sinks: Iterable[SinkState]) -> int:
+    """Say of each sink what it did not get; return the exit code for that."""
+    code = OK
+    for sink in sinks:
+        lost = f"{sink.lost} records were lost" if sink.lost else ""
+        if sink.state == "failed":
+            complain("; ".join(filter(None, (f"{sink.detail}", lost))))
+            code = OUTPUT
+        elif sink.lost:
+            complain(f"{sink.name}: {lost}: {sink.detail or 'it could not keep up'}")
+            code = max(code, LOST)
     return code
 
 
@@ -65,7 +85,8 @@ async def _closed(streaming: Stream, drain: float) -> None:
     closing = asyncio.ensure_future(streaming.close(drain))
     finished, _ = await asyncio.wait([closing], timeout=_PATIENCE)
     if not finished:
-        log.warning("waiting up to %.0f s for the output; Ctrl-C ends at once", drain)
+        slow = ", ".join(f"{sink.name} ({sink.waiting} records)" for sink in streaming.state().sinks if sink.waiting)
+        log.warning("waiting up to %.0f s for %s; Ctrl-C ends at once", drain, slow or "the sinks")
     await closing
 
 
@@ -86,12 +107,26 @@ async def _after(work: Coroutine[Any, Any, Any]) -> int:
     return OK
 
 
-async def _unless_refused(streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]]) -> int:
+async def _over(
+    duration: float, wanted: Iterable[tuple[Subscription, str | Venue | None]], answered: set[Subscription]
+) -> int:
+    """Return after `duration` seconds; say which subscriptions the exchange has never answered."""
+    await asyncio.sleep(duration)
+    unanswered = [str(sub) for sub, _ in wanted if sub not in answered]
+    if not unanswered:
+        return OK
+    complain(f"never answered: {', '.join(unanswered)}")
+    return OK if answered else UNANSWERED
+
+
+async def _unless_refused(
+    streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]], answered: set[Subscription]
+) -> int:
     """Subscribe to all; say which are refused; end only if none is left."""
     # They begin in this order, so that by the last one each has its link, and the bound is known; but for patterns.
     patterns = any(sub.is_pattern for sub, _ in wanted)
     bounded = [] if patterns else [_bounded(streaming)]
-    await asyncio.gather(*(_subscribed(streaming, *one) for one in wanted), *bounded)
+    await asyncio.gather(*(_subscribed(streaming, *one, answered) for one in wanted), *bounded)
     if patterns:
         await _bounded(streaming)
     if streaming.state().subscriptions:
@@ -104,24 +139,42 @@ async def _bounded(streaming: Stream) -> None:
     log.info("memory is bounded by %d MiB of buffers", streaming.memory_bound >> 20)
 
 
-async def _subscribed(streaming: Stream, sub: Subscription, venue: str | Venue | None) -> None:
+async def _subscribed(
+    streaming: Stream, sub: Subscription, venue: str | Venue | None, answered: set[Subscription]
+) -> None:
     try:
         await streaming.subscribe(sub, venue=venue)
     except SubscriptionRefusedError as refusal:
         complain(str(refusal))
+    answered.add(sub)
 
 
-async def _report(streaming: Stream, period: float) -> int:
-    """Write a line about the flow to stderr each `period` seconds, for ever."""
+async def _report(streaming: Stream, period: float, stamped: bool) -> int:
+    """Write a line about the flow, and of each sink that is not well, to stderr each `period` seconds, for ever."""
     streaming.stats()  # from the first look on, times are taken, too
+    dropped: dict[str, int] = {}
     while True:
         await asyncio.sleep(period)
         stats = streaming.stats()
         lag = f"{stats.lag_ms:.0f} ms" if stats.lag_ms is not None else "-"
+        when = f"{time.strftime(TIME, time.gmtime())} " if stamped else ""
         complain(
-            f"{stats.records / period:.0f} records/s, {stats.links}/{stats.links_wanted} links, "
+            f"{when}{stats.records / period:.0f} records/s, {stats.links}/{stats.links_wanted} links, "
             f"{stats.open_gaps} open gaps, {stats.dropped} dropped, worst lag {lag}"
         )
+        for sink in streaming.state().sinks:
+            if line := _condition(sink, dropped.get(sink.name, 0)):
+                complain(f"{when}{line}")
+            dropped[sink.name] = sink.dropped
+
+
+def _condition(sink: SinkState, dropped_before: int) -> str:
+    """Return what is to be said of a sink that is not `ok`, or has dropped records since the last look."""
+    if sink.state == "ok" and sink.dropped == dropped_before:
+        return ""
+    spooled = f", {sink.spooled} on disk" if sink.spooled else ""
+    why = f": {sink.detail}" if sink.detail else ""
+    return f"sink {sink.name} {sink.state}, {sink.waiting} waiting{spooled}, {sink.dropped} dropped{why}"
 
 
 @contextlib.contextmanager
@@ -152,7 +205,7 @@ def configure_log(verbose: int, quiet: bool, form: str) -> None:
     """Send the log to stderr: warnings, or more with each `verbose`, or errors only."""
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter(form, datefmt="%Y-%m-%dT%H:%M:%SZ")
+    formatter = logging.Formatter(form, datefmt=TIME)
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     root = logging.getLogger("okstream")

@@ -13,6 +13,9 @@ REFUSED = 3
 LOST = 4
 """Ended, but records were lost here: the output could not keep up, or a journal not be read to its end."""
 OUTPUT = 5
+"""An output failed; others may have got everything."""
+UNANSWERED = 6
+"""The time given was over before the exchange had answered anything."""
 INTERRUPTED = 130
 
 

@@ -395,7 +395,7 @@ def test_run_appends_to_a_file_until_a_signal_ends_it(tmp_path):
     config, output = tmp_path / "config.toml", tmp_path / "records.jsonl"
     output.write_text("an earlier line\n")
     config.write_text(
-        f'[[source]]\nvenue = "sim"\nsubscriptions = ["trades:BTC-USDT"]\n[output]\ntype = "file"\npath = "{output}"\n'
+        f'[[source]]\nvenue = "sim"\nsubscriptions = ["trades:BTC-USDT"]\n[sink.out]\ntype = "file"\npath = "{output}"\n'
     )
     with process("run", "--config", str(config), "-v") as running:
         while "live" not in output.read_text():
@@ -420,7 +420,7 @@ def test_check_prints_the_plan_and_connects_to_nothing(tmp_path):
     assert done.stdout.splitlines() == [
         "link: ws://127.0.0.1:1/ws/v5/public: 2 subscriptions, 1 request",
         "link: ws://127.0.0.1:1/ws/v5/business: 1 subscription, 1 request",
-        "output: stdout, json",
+        "sink stdout: stdout; json; 64 MiB in memory, then drop_oldest",
         "memory: 160 MiB of buffers at most",
     ]
 
@@ -429,8 +429,9 @@ def test_check_spreads_books_over_links_and_names_patterns(tmp_path):
     config = tmp_path / "config.toml"
     books = json.dumps([f"book:SIM{number:03}-USDT" for number in range(300)])
     config.write_text(
-        f'redundancy = 2\n[[source]]\nvenue = "okx"\nothers = ["wss://b.example"]\nsubscriptions = {books}\n'
-        '[[source]]\nvenue = "okx-eea"\nsubscriptions = ["book:*-USDT-SWAP"]\n[output]\ndepth = 5\nevery = "100ms"\n'
+        'redundancy = 2\ndepth = 5\nevery = "100ms"\n'
+        f'[[source]]\nvenue = "okx"\nothers = ["wss://b.example"]\nsubscriptions = {books}\n'
+        '[[source]]\nvenue = "okx-eea"\nsubscriptions = ["book:*-USDT-SWAP"]\n'
     )
     done = okstream("run", "--config", str(config), "--check")
     assert (done.returncode, done.stderr) == (0, "")
@@ -438,7 +439,8 @@ def test_check_spreads_books_over_links_and_names_patterns(tmp_path):
         "20 links: wss://ws.okx.com/ws/v5/public and wss://b.example/ws/v5/public: "
         "300 subscriptions, each on 2 links, 20 requests",
         "2 links: wss://wseea.okx.com/ws/v5/public: resolved at start: book:*-USDT-SWAP",
-        "output: stdout, the best 5 levels each 0.1 s, json",
+        "books: the best 5 levels each 0.1 s",
+        "sink stdout: stdout; json; 64 MiB in memory, then drop_oldest",
         "memory: 1233 MiB of buffers at most, and more for what patterns mean",
     ]
 
@@ -464,7 +466,7 @@ def test_a_file_whose_last_line_is_torn_is_gone_on_with_on_a_new_line(tmp_path):
     config, output = tmp_path / "config.toml", tmp_path / "records.jsonl"
     output.write_text('{"type":"tra')
     config.write_text(
-        f'[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:NONE"]\n[output]\ntype = "file"\npath = "{output}"\n'
+        f'[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:NONE"]\n[sink.out]\ntype = "file"\npath = "{output}"\n'
     )
     assert okstream("run", "--config", str(config)).returncode == 3
     torn, first, *_ = output.read_text().splitlines()
@@ -476,7 +478,7 @@ def test_a_named_pipe_that_nobody_reads_is_an_output_error(tmp_path):
     config, output = tmp_path / "config.toml", tmp_path / "pipe"
     os.mkfifo(output)
     config.write_text(
-        f'[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:X"]\n[output]\ntype = "file"\npath = "{output}"\n'
+        f'[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:X"]\n[sink.out]\ntype = "file"\npath = "{output}"\n'
     )
     done = okstream("run", "--config", str(config))
     assert (done.returncode, done.stderr) == (5, f"okstream: {output}: No such device or address\n")

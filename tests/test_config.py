@@ -1,13 +1,16 @@
 """The configuration file: what it can say, and what it is told when it says something wrong."""
 
+import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from okstream import config
+from okstream import config, outputs
 from okstream.durations import seconds
 from okstream.errors import ConfigError
+from okstream.sinks import SINKS
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
 
@@ -25,25 +28,58 @@ def test_the_example_is_valid_as_it_stands():
     assert settings.source[0].venue == "sim"
 
 
-def test_the_example_is_valid_with_every_default_written_out(tmp_path):
+def test_the_example_is_valid_with_every_default_written_out(tmp_path, monkeypatch):
     text = re.sub(r"^# (?=\[|\w+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     text = text.replace('venue = "sim"', 'venue = "okx"').replace("redundancy = 1", "redundancy = 2")
+    (tmp_path / "mypackage").mkdir()
+    (tmp_path / "mypackage" / "sinks.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
     settings = load(tmp_path, text)
     assert settings.source[0].name == "okx-2"
     assert settings.account["main"].file == "/etc/okstream/main.toml"
-    assert (settings.rotate_after, settings.stats, settings.output.every) == (43200, 60, 0.1)
+    assert (settings.rotate_after, settings.stats, settings.every) == (43200, 60, 0.1)
+    assert {output.type for output in settings.outputs()} == {*SINKS, "mypackage.sinks:Mine"}
+
+
+MINE = """
+class Mine:
+    async def open(self): ...
+    async def write(self, batch): ...
+    async def close(self): ...
+"""
+
+
+def shown_in(text, name):
+    """Return what the example says of an option: its default, or something in place of none."""
+    shown = re.search(rf"^(?:# )?{name} = (.+)$", text, re.MULTILINE)
+    assert shown, f"{name} is missing"
+    return shown[1]
+
+
+def assert_default(text, name, default):
+    shown = tomllib.loads(f"value = {shown_in(text, name)}")["value"]
+    if isinstance(default, bool | int | float | str) or default:
+        assert shown in (default, [default]) or tuple(shown) == default, name
 
 
 def test_the_example_shows_every_option_with_its_default():
     text = EXAMPLE.read_text()
-    for section in (config.Settings, config.Source, config.Output, config.Account):
+    for section in (config.Settings, config.Source, config.Account, outputs.LaneTable):
         for name, option in section.model_fields.items():
-            if name not in {"source", "output", "account"}:
-                shown = re.search(rf"^(?:# )?{name} = (.+)$", text, re.MULTILINE)
-                assert shown, f"{name} is missing"
-                if isinstance(option.default, bool | int | float | str):
-                    shown_text = shown[1].strip('"')
-                    assert shown_text == str(option.default).lower() or shown_text == str(option.default), name
+            if name not in {"source", "sink", "account"}:
+                assert_default(text, name, None if option.is_required() else option.default)
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_the_example_has_a_table_of_every_sink_with_all_its_options_and_no_other(kind):
+    [table] = [
+        part for part in re.split(r"^(?=(?:# )?\[)", EXAMPLE.read_text(), flags=re.M) if f'type = "{kind}"' in part
+    ]
+    options = inspect.signature(outputs.sink_class(kind)).parameters
+    for name, option in options.items():
+        assert_default(table, name, None if option.default is option.empty else option.default)
+    shown = set(re.findall(r"^(?:# )?(\w+) = ", table, re.MULTILINE))
+    assert shown <= {"type", *options, *outputs.LaneTable.model_fields}
 
 
 @pytest.mark.parametrize(
@@ -51,16 +87,23 @@ def test_the_example_shows_every_option_with_its_default():
     [
         ("", "source"),
         (MINIMAL + 'acount = "x"', "source[0].acount: there is no such option; did you mean 'account'?"),
-        ("lane_mb = 3\n" + MINIMAL, "lane_mb: there is no such option; did you mean 'lane_mib'?"),
-        ("lane_mib = 0\n" + MINIMAL, "lane_mib: "),
+        ("inflate_mb = 3\n" + MINIMAL, "inflate_mb: there is no such option; did you mean 'inflate_mib'?"),
+        ("inflate_mib = 0\n" + MINIMAL, "inflate_mib: wants at least 1"),
         (MINIMAL.replace("okx", "okk"), "source[0]: there is no venue 'okk'. Did you mean 'okx'?"),
         (
             MINIMAL.replace("ticker:BTC-USDT", "ticker:"),
             "source[0]: ticker: an item is empty; write ticker:BTC-USDT,ETH-USDT",
         ),
         (MINIMAL + 'account = "main"', "source[0].account: there is no [account.main]"),
-        (MINIMAL + '[output]\ntype = "file"', "output.path is missing"),
-        (MINIMAL + '[output]\ntype = "kafka"', "output.type: "),
+        (MINIMAL + '[output]\ntype = "file"', "[output]: write [sink.NAME] tables, each with a type"),
+        ("lane_mib = 3\n" + MINIMAL, "lane_mib: every [sink.NAME] has one of its own now"),
+        ("source = 3", "source: wants a list of tables"),
+        (MINIMAL + "subscriptions = 3", "config.toml: Cannot overwrite a value"),
+        ('redundancy = "two"\n' + MINIMAL, "config.toml: redundancy: wants a whole number"),
+        ('log_level = "loud"\n' + MINIMAL, 'log_level: wants "error", "warning", "info" or "debug"'),
+        ("proxy = 3\n" + MINIMAL, "proxy: wants text"),
+        ("[[source]]\nsubscriptions = []", "source[0].venue is missing"),
+        ("[[source]]\nvenue = 'okx'\nsubscriptions = []", "source[0].subscriptions: is empty"),
         ("not toml at all", "config.toml: "),
         ('drain = "soon"\n' + MINIMAL, "drain: 'soon' is no duration above 0; write 100ms, 0.5s, 2m or 1h"),
         ("drain = 0\n" + MINIMAL, "drain: "),
@@ -68,8 +111,8 @@ def test_the_example_shows_every_option_with_its_default():
         ("redundancy = 0\n" + MINIMAL, "redundancy: "),
         ('local_addresses = ["eth0"]\n' + MINIMAL, "local_addresses[0]: 'eth0' does not appear to be an IPv4 or IPv6"),
         (MINIMAL + 'others = ["wss://b"]', "set redundancy = 2 at the top"),
-        (MINIMAL + "[output]\ndepth = 5", "output.depth and output.every go together"),
-        (MINIMAL + '[output]\ndepth = 5\nevery = 1\nform = "raw"', "output.depth: books at fixed times are records"),
+        ("depth = 5\n" + MINIMAL, "depth and every go together"),
+        ('depth = 5\nevery = 1\nsink.x = {type = "stdout", form = "raw"}\n' + MINIMAL, "sink.x.form: books at fixed"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path, text, complaint):

@@ -4,9 +4,12 @@ from okstream import venues
 from okstream.channels import Subscription
 from okstream.dialects import load
 from okstream.errors import ConfigError
+from okstream.options import MIB, LaneOptions
+from okstream.outputs import Output
 from okstream.patterns import kinds
 from okstream.planner import Planner
 from okstream.rest import shown
+from okstream.sinks import Sink
 from okstream.venues import Venue
 
 
@@ -65,6 +68,36 @@ class Place:
             for number in self._planner.connections()
         ]
         return sum(-(-size // room) + (self._account is not None) for size in sizes) * self._redundancy
+
+
+def described(output: Output, sink: Sink) -> str:
+    """Return the line about one sink: what it is, what it gets, and what waits where if it is slow."""
+    options = output.options
+    where = getattr(sink, "where", "")
+    what = f"{output.type} {where}" if where and where != output.type else output.type
+    form = options.form if options.statements else f"{options.form} without gaps and statuses"
+    return f"sink {output.name}: {what}; {form}{_filters(options)}; {_policy(options)}"
+
+
+def on_disk(output: Output) -> int:
+    """Return the most that waits on disk for one sink, or is kept there for it, in bytes."""
+    options = output.options
+    spool = options.spool_bytes if options.spool is not None else 0
+    return spool + (options.dead_letter_bytes if options.dead_letters is not None else 0)
+
+
+def _filters(options: LaneOptions) -> str:
+    named = ("types", "channels", "instruments", "venues")
+    kept = [f"{name} {', '.join(getattr(options, name))}" for name in named if getattr(options, name)]
+    return f" of {' and '.join(kept)}" if kept else ""
+
+
+def _policy(options: LaneOptions) -> str:
+    room = f"{options.bytes // MIB} MiB" + (f" or {options.records} records" if options.records is not None else "")
+    if options.spool is None:
+        return f"{room} in memory, then {options.when_full}"
+    spool = f"{options.spool_bytes // MIB} MiB in {options.spool}, then {options.spool_full}"
+    return f"all through {spool}" if options.spool_always else f"{room} in memory, then {spool}"
 
 
 def _many(count: int, what: str) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from okstream import config, venues
 from okstream.book import BOOK_BYTES
@@ -11,76 +10,75 @@ from okstream.daemon import configure_log, serve
 from okstream.dialects import load
 from okstream.errors import ConfigError
 from okstream.inflate import INFLATING
-from okstream.options import LaneOptions
-from okstream.sinks.lines import File, Lines, Stdout
+from okstream.options import MIB, LaneOptions
+from okstream.sinks import Sink
+from okstream.sinks.lines import Lines
 from okstream.stream import Stream
 from okstream.venues import Venue
 
-from .plan import Place
+from .plan import Place, described, on_disk
 
 _FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def check(arguments: argparse.Namespace) -> str:
-    """Validate the configuration and return the plan: links, requests, output, memory. Raises ConfigError."""
+    """Validate the configuration and return the plan: links, requests, sinks, memory, disk. Raises ConfigError."""
     settings = config.load(arguments.config)
+    outputs = settings.outputs()
+    lines = [described(output, output.sink()) for output in outputs]
     places = _plan(settings, _stream(settings, []))
-    text = "".join(f"{place}\n" for place in places)
-    output = settings.output
-    if output.path is not None and not Path(output.path).absolute().parent.is_dir():
-        raise ConfigError(f"{arguments.config}: output.path: there is no folder {Path(output.path).absolute().parent}")
-    what = f"the best {output.depth} levels each {output.every:g} s, " if output.every is not None else ""
-    text += f"output: {output.path or 'stdout'}, {what}{output.form}\n"
+    if settings.every is not None:
+        lines.insert(0, f"books: the best {settings.depth} levels each {settings.every:g} s")
     links, books = sum(place.links for place in places), sum(place.books for place in places)
-    bound = settings.lane_mib + INFLATING * settings.inflate_mib * max(1, links) + -(-BOOK_BYTES * books >> 20)
+    lanes = sum(output.options.bytes for output in outputs) // MIB
+    bound = lanes + INFLATING * settings.inflate_mib * max(1, links) + -(-BOOK_BYTES * books // MIB)
     more = ", and more for what patterns mean" if any(place.patterns for place in places) else ""
-    return f"{text}memory: {bound} MiB of buffers at most{more}\n"
+    lines.append(f"memory: {bound} MiB of buffers at most{more}")
+    if disk := sum(map(on_disk, outputs)) // MIB:
+        lines.append(f"disk: {disk} MiB of spools and dead letters at most")
+    return "".join(f"{line}\n" for line in (*places, *lines))
 
 
 async def run(arguments: argparse.Namespace) -> int:
     """Run until a signal ends it; return the exit code. Raises as Stream does."""
     settings = config.load(arguments.config)
     configure_log(_verbosity(arguments, settings), arguments.quiet or settings.log_level == "error", _FORM)
-    sink = _sink(settings)
-    stream = _stream(settings, [sink])
+    sinks = [(output.sink(), output.options) for output in settings.outputs()]
+    stream = _stream(settings, sinks)
     _plan(settings, stream)
-    return await serve(stream, sink, _wanted(settings), settings.stats, drain=settings.drain)
+    only = sinks[0][0] if len(sinks) == 1 else None
+    reader_gone = only.reader_gone if isinstance(only, Lines) else None
+    return await serve(
+        stream, _wanted(settings), reader_gone=reader_gone, stats=settings.stats, stamped=True, drain=settings.drain
+    )
 
 
-def _stream(settings: config.Settings, sinks: list[Lines]) -> Stream:
-    output = settings.output
-    options = LaneOptions(form=output.form, statements=not output.data_only, bytes=settings.lane_mib << 20)
+def _stream(settings: config.Settings, sinks: list[tuple[Sink, LaneOptions]]) -> Stream:
     return Stream(
         _venue(settings.source[0]),
         dialect=settings.dialect,
         accounts=config.credentials(settings),
-        sinks=[(sink, options) for sink in sinks],
+        sinks=sinks,
         proxy=settings.proxy,
         redundancy=settings.redundancy,
         rotate_after=settings.rotate_after,
         local=settings.local_addresses,
-        depth=settings.output.depth,
-        every=settings.output.every,
-        inflate_cap=settings.inflate_mib << 20,
+        depth=settings.depth,
+        every=settings.every,
+        inflate_cap=settings.inflate_mib * MIB,
     )
-
-
-def _sink(settings: config.Settings) -> Lines:
-    output = settings.output
-    if output.type == "file":
-        assert output.path is not None
-        return File(Path(output.path))
-    return Stdout()
 
 
 def _venue(source: config.Source) -> str | Venue:
     if source.venue == venues.SIM:
-        if source.url is not None or source.name is not None or source.others:
-            raise ConfigError("the venue sim runs in this process: neither url, others nor name makes sense with it")
+        if any((source.url, source.rest_url, source.name, source.others)):
+            raise ConfigError("the venue sim runs in this process: no url, rest_url, others or name makes sense with it")
         return venues.SIM
     venue = venues.find(source.venue)
     if source.url is not None:
         venue = venue.at(source.url)
+    if source.rest_url is not None:
+        venue = venue.asked_at(source.rest_url)
     others = [venue.at(url) for url in source.others]
     if any(other.paths != venue.paths for other in others):
         raise ConfigError(f"others have the paths of {venue.url}: write only wss://host or ws://host:port")

@@ -28,6 +28,7 @@ async def run(arguments: argparse.Namespace) -> int:
     streaming = Stream(
         arguments.venue,
         url=arguments.url,
+        rest_url=arguments.rest_url,
         dialect=arguments.dialect or DIALECTS[0],
         accounts=accounts.credentials(arguments.account, os.environ) if arguments.account else None,
         sinks=[(sink, LaneOptions(form=arguments.format, statements=not arguments.data_only))],
@@ -42,4 +43,7 @@ async def run(arguments: argparse.Namespace) -> int:
     for sub in subs:
         if sub.is_pattern:
             kinds(sub.inst or "")  # raises where no instrument can have such a name
-    return await serve(streaming, sink, [(sub, None) for sub in subs], arguments.stats, arguments.duration)
+    wanted = [(sub, None) for sub in subs]
+    return await serve(
+        streaming, wanted, reader_gone=sink.reader_gone, stats=arguments.stats, duration=arguments.duration
+    )
