@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
-    {"errors", "exits", "records", "channels", "durations", "version"},
+    {"errors", "exits", "records", "channels", "durations", "version", "zstd"},
     {
         "dialects",
         "identities",
@@ -41,6 +41,7 @@ LAYERS = [
         "deadletters",
         "threaded",
         "sampling",
+        "files",
         "sinks",
         "spool",
         "segments",

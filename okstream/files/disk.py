@@ -1,0 +1,95 @@
+"""Small steps on a disk that either happened or did not."""
+
+import fcntl
+import os
+from contextlib import suppress
+from errno import EEXIST, EINVAL, EMLINK, ENOENT, ENOTSUP, EPERM, EXDEV
+from pathlib import Path
+
+from okstream.errors import RetryError
+
+_NO_LINKS = frozenset({EPERM, ENOTSUP, EMLINK, EXDEV, EINVAL})
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was named or renamed in `path` outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != EINVAL:  # some file systems cannot, and need not
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, in place of what was there, at once: nobody sees half of it."""
+    made = path.with_name(f".{path.name}.new")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        write_at(descriptor, data, 0)
+        os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):
+            made.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    made.replace(path)
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`; if that fails, cut off there what was written of it."""
+    view = memoryview(data)
+    done = offset
+    try:
+        while view:
+            count = os.pwrite(descriptor, view, done)
+            view, done = view[count:], done + count
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, offset)
+        raise
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """
+    Call `source` `target`.
+
+    Raises:
+        FileExistsError: something is called so; nothing is ever replaced.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists():
+            raise FileExistsError(EEXIST, os.strerror(EEXIST), str(target)) from None
+        source.rename(target)
+        return
+    source.unlink()
+
+
+def lock(descriptor: int, path: Path) -> None:
+    """
+    Keep every other okstream from writing `path`, as long as `descriptor` is open.
+
+    Raises:
+        RetryError: another one does.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RetryError(f"{path}: another okstream writes there") from None
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether both names are of one file."""
+    try:
+        return one.samefile(other)
+    except OSError as error:
+        if error.errno == ENOENT:
+            return False
+        raise

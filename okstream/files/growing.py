@@ -1,0 +1,233 @@
+"""One file that grows under its own name, to be followed as it does. Everything here blocks, as in writer.py."""
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from errno import EACCES, EISDIR, ENOTDIR
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from okstream.entries import Entry
+from okstream.errors import ReaderGoneError, RetryError, SinkError
+from okstream.sinks import Proven
+from okstream.zstd import compressor
+
+from .disk import lock, write_at, write_whole
+from .reading import Lines
+from .tally import STATEMENTS, Key, Last, Tally, key, last, proofs, row, rows, survey
+
+log = logging.getLogger("okstream.sinks.file")
+
+_FORM = 1
+_REMEMBER_BYTES = 64 << 20
+"""Bytes written since what it holds was last written down: as many are read again after a crash."""
+
+
+class Growing:
+    """
+    The file at `path`: appended to, made where it is not there; what is no plain file is written to as it is.
+
+    It may be moved away, removed or emptied meanwhile: then it begins anew.
+
+    Args:
+        level: of zstd; None for a plain file.
+        sync: whether each batch is made to outlive a power cut.
+    """
+
+    def __init__(self, path: Path, *, level: int | None, sync: bool) -> None:
+        self._path = path
+        self._compressor = None if level is None else compressor(level)
+        self._sync = sync
+        self._descriptor: int | None = None
+        self._regular = True
+        self._size = self._remembered = 0
+        self._lasts: dict[Key, Last] = {}
+        self._proven: list[Proven] = []
+        self.newest = 0
+        self.due = float("inf")
+
+    def open(self) -> None:
+        """
+        Open the file; cut off what was left torn.
+
+        Raises:
+            RetryError: another process writes it. SinkError: it is none, or another form. OSError: as the system says.
+        """
+        try:
+            self._open()
+        except OSError as error:
+            if error.errno in {EISDIR, ENOTDIR}:
+                raise SinkError(f"{self._path}: {error.strerror}") from None
+            raise
+        self._proven = proofs(self._lasts)
+
+    def proven(self) -> Iterable[Proven]:
+        """Return the last record of each subscription as it was when this was opened."""
+        return self._proven
+
+    def write(self, batch: Sequence[Entry]) -> None:
+        """
+        Append `batch`, or nothing of it.
+
+        Raises:
+            RetryError: nothing. SinkError: what is no plain file may have part of it. ReaderGoneError: nobody reads it.
+        """
+        text = b"".join([entry.line for entry in batch])
+        data = text if self._compressor is None else self._compressor.compress(text, self._compressor.FLUSH_FRAME)
+        if not self._regular:
+            return self._pass_on(data)
+        try:
+            self._look()
+            assert self._descriptor is not None
+            write_at(self._descriptor, data, self._size)
+            if self._sync:
+                self._settle()
+        except OSError as error:
+            raise RetryError(f"{self._path}: {error.strerror}") from None
+        self._size += len(data)
+        newest = {key(entry): entry for entry in batch if entry.type not in STATEMENTS}
+        self._lasts |= {whose: last(entry) for whose, entry in newest.items()}
+        if self._size - self._remembered >= _REMEMBER_BYTES:
+            self._remember()
+        return None
+
+    def tick(self, now: int) -> None:
+        """Nothing is ever due."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is None:
+            return
+        if self._regular:
+            with suppress(OSError):
+                os.fsync(self._descriptor)
+            self._remember()
+        descriptor, self._descriptor = self._descriptor, None
+        os.close(descriptor)
+
+    def _open(self) -> None:
+        try:
+            self._regular = stat.S_ISREG(self._path.stat().st_mode)
+        except FileNotFoundError:
+            self._regular = True
+        if not self._regular:
+            # A named pipe without a reader would block for ever in open; with O_NONBLOCK it is an error.
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(self._descriptor, True)
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            if error.errno != EACCES:
+                raise
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)  # to be written, not to be read
+        self._descriptor = descriptor
+        try:
+            lock(descriptor, self._path)
+            with open(descriptor, "rb", closefd=False) as file:
+                self._mend(file)
+        except BaseException:
+            self._descriptor = None
+            os.close(descriptor)
+            raise
+
+    def _mend(self, file: BinaryIO) -> None:
+        descriptor = file.fileno()
+        whole = os.fstat(descriptor).st_size
+        self._size = self._remembered = 0
+        if not whole or not os.access(self._path, os.R_OK):
+            self._size = whole
+            return
+        self._recall(os.fstat(descriptor))
+        if Lines(file).compressed != (self._compressor is not None):
+            raise SinkError(f"{self._path}: it is {'plain' if self._compressor else 'zstd'} already")
+        file.seek(self._remembered)
+        lines = Lines(file, self._compressor is not None)
+        tally = Tally()
+        self._size = survey(lines, tally, {})
+        self._lasts |= {whose: share.last for whose, share in tally.shares.items()}
+        if self._size < whole:
+            self._cut(file, whole, lines.damage)
+
+    def _cut(self, file: BinaryIO, whole: int, damage: str | None) -> None:
+        descriptor = file.fileno()
+        file.seek(self._size)
+        if self._compressor is None and whole - self._size < _REMEMBER_BYTES:
+            with suppress(ValueError):
+                orjson.loads(file.read())  # somebody's last line, that only lacks its end
+                write_at(descriptor, b"\n", whole)
+                self._size = whole + 1
+                return
+        log.warning("%s: %d bytes at its end are cut off: %s", self._path, whole - self._size, damage)
+        os.ftruncate(descriptor, self._size)
+
+    def _look(self) -> None:
+        """See whether it is still the file that it was."""
+        assert self._descriptor is not None
+        ours = os.fstat(self._descriptor)
+        try:
+            present: os.stat_result | None = self._path.stat()
+        except FileNotFoundError:
+            present = None
+        if present is None or (present.st_ino, present.st_dev) != (ours.st_ino, ours.st_dev):
+            log.info("%s: it was moved or removed: a new one begins", self._path)
+            os.close(self._descriptor)
+            self._descriptor = None
+            self._open()
+        elif ours.st_size != self._size:
+            if ours.st_size > self._size:
+                log.warning("%s: somebody else wrote to it, too", self._path)
+            self._size = ours.st_size
+            self._remembered = min(self._remembered, self._size)
+
+    def _settle(self) -> None:
+        assert self._descriptor is not None
+        try:
+            os.fsync(self._descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            raise
+
+    def _pass_on(self, data: bytes) -> None:
+        assert self._descriptor is not None
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except BrokenPipeError:
+            raise ReaderGoneError(f"{self._path}: the reader has left") from None
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}") from None
+
+    @property
+    def _memory(self) -> Path:
+        return self._path.with_name(f".{self._path.name}.state")
+
+    def _recall(self, present: os.stat_result) -> None:
+        """Read what was written down of it: the last records up to some byte."""
+        try:
+            said = orjson.loads(self._memory.read_bytes())
+            size, inode = int(said["bytes"]), said["inode"]
+            self._lasts = dict(map(row, said["lasts"])) | self._lasts
+        except FileNotFoundError:
+            return
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            log.warning("%s: not read: %s", self._memory, error)
+            return
+        self._remembered = size if inode == present.st_ino and size <= present.st_size else 0
+
+    def _remember(self) -> None:
+        assert self._descriptor is not None
+        inode = os.fstat(self._descriptor).st_ino
+        said = {"state": _FORM, "bytes": self._size, "inode": inode, "lasts": rows(self._lasts)}
+        try:
+            write_whole(self._memory, orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE))
+        except OSError as error:
+            log.warning("%s: not written: %s", self._memory, error)
+        self._remembered = self._size

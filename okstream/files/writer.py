@@ -1,0 +1,369 @@
+"""Writes batches into the segments of a template. Everything here blocks, and belongs to one thread at a time."""
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from errno import EMFILE, ENFILE
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from okstream.entries import Entry
+from okstream.errors import RetryError
+from okstream.sinks import Proven
+from okstream.zstd import compressor
+
+from .disk import sync_folder
+from .names import MANIFEST, Template, number
+from .routes import OpenGaps, Route, Routes
+from .segment import Flush, RemovedError, Segment
+from .state import State, manifest_lasts
+from .tally import STATEMENTS, Key, Last, proofs
+
+log = logging.getLogger("okstream.sinks.file")
+
+GRACE = 2_000_000_000
+"""How long, in ns, a segment of a day or hour that is over waits for records that come late."""
+
+_NO_MORE = frozenset({EMFILE, ENFILE})
+_AGAIN = 5_000_000_000  # ns until what could not be finished is tried again
+_LIVELY = 7 * 86_400 * 1_000_000_000  # ns; what was quiet for longer is told of a gap when it has something to say
+_STEMS = 100_000
+
+
+class Writer:
+    """
+    The segments of one template.
+
+    Args:
+        level: of zstd; None for plain files.
+        rotate_bytes, rotate_ns: when a segment is finished, by its size and by the age of its first record.
+        open_files: how many are held open.
+        sync: whether each flush is made to outlive a power cut, or only what is finished.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        *,
+        level: int | None,
+        rotate_bytes: int | None,
+        rotate_ns: int | None,
+        open_files: int,
+        sync: bool,
+    ) -> None:
+        self._template = template
+        self._compressor = None if level is None else compressor(level)
+        self._rotate_bytes = rotate_bytes
+        self._rotate_ns = rotate_ns
+        self._most = open_files
+        self._sync = sync
+        self._state = State(template)
+        self._routes = Routes(template)
+        self._gaps = OpenGaps()
+        self._lasts: dict[Key, Last] = {}
+        self._proven: dict[Key, Last] = {}
+        self._open: OrderedDict[Segment, None] = OrderedDict()
+        self._segments: dict[Segment, Route] = {}
+        self._ending: list[Segment] = []
+        self._numbers: dict[Path, dict[str, int]] = {}
+        self._touched: list[Segment] = []
+        self.newest = 0
+        self.due: float = float("inf")
+
+    def open(self) -> None:
+        """
+        Lock the template, and finish what other runs left.
+
+        Raises:
+            RetryError: another process writes there. OSError: as the system says.
+        """
+        self._routes, self._gaps = Routes(self._template), OpenGaps()
+        self._state.open()
+        self._lasts = dict(self._state.lasts)
+        self._mend()
+        self._state.compact()
+        self._proven = dict(self._lasts)
+        newest = max((last.recv for last in self._lasts.values()), default=0)
+        for whose, last in self._lasts.items():
+            if last.recv >= newest - _LIVELY:
+                self._routes.add(whose)
+
+    def proven(self) -> Iterable[Proven]:
+        """Return the last record of each subscription as it was when this was opened."""
+        return proofs(self._proven)
+
+    def write(self, batch: Sequence[Entry]) -> None:
+        """
+        Write `batch`.
+
+        Raises:
+            RetryError: some of it could not be; `pending` says which. There is nothing of that in any file, but
+                statements that stand in several and are in some of them already, where they will not be repeated.
+        """
+        routes = self._routes.of
+        for position, entry in enumerate(batch):
+            about = entry.about
+            kind = about.type
+            whose = (about.venue, about.channel, about.inst, getattr(about, "account", None), kind)
+            if kind in STATEMENTS:
+                self._say(entry, position, whose)
+                continue
+            route = routes.get(whose) or self._routes.add(whose)
+            recv = about.recv
+            segment = route.segment
+            if segment is None or not route.begins <= recv < route.ends:
+                segment = self._turn(route, recv)
+            flush = segment.flush or self._begin(segment, route)
+            flush.lines.append(entry.line)
+            flush.positions.append(position)
+            flush.data[whose].append(entry)
+        if batch:
+            self.newest = max(self.newest, batch[-1].recv)
+        self._flush_all()
+        if self.newest >= self.due:
+            self.tick(self.newest)
+
+    def tick(self, now: int) -> None:
+        """Finish what is over; `now` in ns, as `recv` is."""
+        if now < self.due:
+            return
+        over = [segment for segment in self._segments if self._deadline(segment) <= now]
+        for segment in over:
+            self._segments.pop(segment).forget(segment)
+        ending, self._ending = self._ending + over, []
+        self._finish(ending)
+        self.due = min((self._deadline(segment) for segment in self._segments), default=float("inf"))
+        if self._ending:
+            self.due = min(self.due, now + _AGAIN)
+        if self._state.wants_compaction:
+            self._compact()
+
+    def close(self) -> None:
+        """Finish everything; what cannot be is finished when this is opened again."""
+        ending = [*self._ending, *self._segments]
+        self._ending.clear()
+        self._segments.clear()
+        self._touched.clear()
+        try:
+            self._finish(ending)
+        finally:
+            for segment in ending:
+                segment.let_go()
+            self._open.clear()
+            self._ending.clear()
+            self.due = float("inf")
+            self._state.close()
+
+    def _say(self, entry: Entry, position: int, whose: Key) -> None:
+        """Put a statement into every file that it is about."""
+        identity = entry.identity
+        for route in self._routes.stated(whose):
+            begins, _ = self._routes.bounds(entry.recv)
+            segment = route.segment
+            if segment is None or (entry.recv >= route.ends and begins >= route.ends):
+                segment = self._turn(route, entry.recv)
+            flush = segment.flush or self._begin(segment, route)
+            if identity not in segment.said and identity not in flush.said:
+                flush.lines.append(entry.line)
+                flush.positions.append(position)
+                flush.said[identity] = entry
+        self._gaps.take(entry)
+
+    def _turn(self, route: Route, recv: int) -> Segment:
+        """Return the segment of `route` for `recv`; a newer one than the present becomes that."""
+        begins, ends = self._routes.bounds(recv)
+        segment = route.live.get(begins)
+        if segment is None:
+            path = self._routes.path(route, begins)
+            segment = route.live[begins] = Segment(path, begins, ends)
+            self._segments[segment] = route
+            segment.since = recv
+            self.due = min(self.due, self._deadline(segment))
+        if route.segment is None or begins >= route.begins:
+            route.segment, route.begins, route.ends = segment, begins, ends
+        return segment
+
+    def _begin(self, segment: Segment, route: Route) -> Flush:
+        """Return what is to be written to `segment` with this batch; a new file begins with the gaps that are open."""
+        flush = segment.flush = Flush()
+        self._touched.append(segment)
+        if not segment.begun:
+            for entry in self._gaps.about(route.subs):
+                flush.lines.append(entry.line)
+                flush.said[entry.identity] = entry
+        return flush
+
+    def _flush_all(self) -> None:
+        touched, self._touched = self._touched, []
+        pending: set[int] = set()
+        reason: Exception | None = None
+        fresh = [segment for segment in touched if not segment.begun]
+        if fresh:
+            reason = self._register(fresh)
+        for segment in touched:
+            flush, segment.flush = segment.flush, None
+            assert flush is not None
+            if not flush.lines:  # all of it stands there already
+                continue
+            if segment.begun or reason is None:
+                try:
+                    self._flush(segment, flush)
+                    continue
+                except (OSError, RetryError) as error:
+                    reason = error
+            pending.update(flush.positions)
+        if pending:
+            raise RetryError(str(reason), sorted(pending))
+        for segment in touched:
+            segment.said.clear()
+
+    def _register(self, segments: list[Segment]) -> Exception | None:
+        """Find names for new segments, and remember that they are begun; return what was in the way."""
+        try:
+            for segment in segments:
+                _make_folder(Path(segment.base).parent, self._sync)
+                if not segment.named:
+                    self._number(segment)
+            self._state.begin([segment.path for segment in segments], self._sync)
+        except OSError as error:
+            if error.errno in _NO_MORE:
+                self._let_go(-(-len(self._open) // 2))
+            return error
+        return None
+
+    def _number(self, segment: Segment) -> None:
+        """Give a new segment the number after the last one that there is."""
+        folder, base = Path(segment.base).parent, Path(segment.base).name
+        if len(self._numbers) > _STEMS or sum(map(len, self._numbers.values())) > _STEMS:
+            self._numbers.clear()
+        known = self._numbers.get(folder)
+        if known is None:
+            known = self._numbers[folder] = _numbers(folder)
+        count = known[base] = known.get(base, 0) + 1
+        segment.call(self._template.numbered(segment.base, count))
+
+    def _flush(self, segment: Segment, flush: Flush) -> None:
+        try:
+            self._hold(segment)
+            segment.write(flush, self._compressor, self._sync, self._lasts)
+        except RemovedError as error:
+            self._lose(segment, error)
+            raise
+        except OSError as error:
+            if not segment.begun:
+                self._open.pop(segment, None)
+                segment.discard()
+            if isinstance(error, FileExistsError):
+                self._numbers.pop(segment.path.parent, None)
+                segment.call(Path())
+            raise
+        if self._rotate_bytes is not None and segment.size >= self._rotate_bytes:
+            segment.ends = float("-inf")
+            self.due = 0
+
+    def _hold(self, segment: Segment) -> None:
+        """Have it open, and not too many others."""
+        if segment.is_open:
+            self._open.move_to_end(segment)
+            return
+        self._let_go(max(0, len(self._open) - self._most + 1))
+        try:
+            segment.open()
+        except OSError as error:
+            if error.errno not in _NO_MORE or not self._open:
+                raise
+            self._let_go(-(-len(self._open) // 2))
+            segment.open()
+        self._open[segment] = None
+
+    def _let_go(self, count: int) -> None:
+        for _ in range(count):
+            self._open.popitem(last=False)[0].let_go()
+
+    def _lose(self, segment: Segment, error: OSError) -> None:
+        """It was removed from under us: go on with another one."""
+        log.error("%s: %s; %d lines were in it", segment.part, error.strerror, segment.tally.lines)
+        self._open.pop(segment, None)
+        segment.let_go()
+        self._segments.pop(segment).forget(segment)
+        self._numbers.pop(segment.path.parent, None)
+
+    def _deadline(self, segment: Segment) -> float:
+        over = segment.ends + GRACE
+        return over if self._rotate_ns is None else min(over, segment.since + self._rotate_ns)
+
+    def _finish(self, segments: Iterable[Segment]) -> None:
+        """Finish `segments`; those that cannot be now are kept in `_ending`."""
+        finished: dict[Path, dict[Key, Last]] = {}
+        folders: set[Path] = set()
+        for segment in segments:
+            self._open.pop(segment, None)
+            try:
+                if segment.begun:
+                    folders.add(segment.finish(self._about(self._state.run)).parent)
+                    finished[segment.path] = segment.lasts()
+                else:
+                    segment.let_go()
+            except RemovedError as error:
+                log.error("%s: %s; %d lines were in it", segment.part, error.strerror, segment.tally.lines)
+            except (OSError, RetryError) as error:
+                log.warning("%s: not finished yet: %s", segment.part, error)
+                segment.let_go()
+                self._ending.append(segment)
+        try:
+            for folder in folders:
+                sync_folder(folder)
+            self._state.finish(finished, self._sync)
+        except OSError as error:
+            log.warning("%s: %s", self._template.text, error)  # found again at the next start
+
+    def _about(self, run: str | None) -> dict[str, Any]:
+        zstd = self._compressor is not None
+        return {"template": self._template.text, "compress": "zstd" if zstd else "none",
+                "sink": self._state.sink, "run": run}  # fmt: skip
+
+    def _compact(self) -> None:
+        try:
+            self._state.compact()
+        except OSError as error:
+            log.warning("%s: %s", self._template.text, error)
+
+    def _mend(self) -> None:
+        """Finish what other runs left unfinished."""
+        for path, run in list(self._state.begun.items()):
+            segment = Segment(str(path), float("-inf"), float("inf"))
+            segment.call(path)
+            lasts: dict[Key, Last] = {}
+            try:
+                if segment.part.exists() and segment.mend(self._lasts):
+                    sync_folder(segment.finish(self._about(run)).parent)
+                    lasts = segment.lasts()
+                elif (manifest := path.with_name(path.name + MANIFEST)).exists() and path.exists():
+                    lasts = manifest_lasts(orjson.loads(manifest.read_bytes()))
+            except (OSError, RetryError, ValueError, KeyError, TypeError) as error:
+                log.warning("%s: not mended: %s", segment.part, error)
+                continue
+            self._lasts |= lasts
+            self._state.finished(path, lasts)
+
+
+def _numbers(folder: Path) -> dict[str, int]:
+    """Return the highest number of each name in `folder`."""
+    highest: dict[str, int] = {}
+    for name in os.listdir(folder):
+        if (found := number(name)) is not None:
+            base, count = found
+            highest[base] = max(count, highest.get(base, 0))
+    return highest
+
+
+def _make_folder(path: Path, sync: bool) -> None:
+    if path.is_dir():
+        return
+    _make_folder(path.parent, sync)
+    path.mkdir(exist_ok=True)
+    if sync:
+        sync_folder(path.parent)
