@@ -16,16 +16,25 @@ class Places:
     Where the venues of a stream are; the simulated exchange among them is started when it is first needed.
 
     Args:
-        venue, url, dialect, wall_ns: see Stream.
+        venue, url, rest_url, dialect, wall_ns: see Stream.
     """
 
-    def __init__(self, venue: str | Venue, url: str | None, dialect: str, wall_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        venue: str | Venue,
+        url: str | None,
+        dialect: str,
+        wall_ns: Callable[[], int],
+        rest_url: str | None = None,
+    ) -> None:
         if isinstance(venue, str) and venue != venues.SIM:
             venue = venues.find(venue)
-        if url is not None:
-            if isinstance(venue, str):
+        if isinstance(venue, str):
+            if url is not None or rest_url is not None:
                 raise ConfigError(f"{venue} runs in this process; reach one elsewhere with --venue okx and --url")
-            venue = venue.at(url)
+        else:
+            venue = venue if url is None else venue.at(url)
+            venue = venue if rest_url is None else venue.asked_at(rest_url)
         if dialect not in venues.DIALECTS:
             raise unknown("dialect", dialect, venues.DIALECTS)
         self.name = venue if isinstance(venue, str) else venue.name

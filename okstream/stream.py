@@ -52,7 +52,7 @@ class Stream:
 
     Args:
         venue: where `subscribe` goes unless told otherwise: a name, or a Venue of your own making.
-        url: another place to reach that venue at.
+        url, rest_url: another place to reach that venue at, and its REST interface.
         dialect: for the venue `sim`: which generation it speaks.
         accounts: credentials by a name of your choice; a single one is called `main`.
         sinks: where records go; without any, iterate over the stream.
@@ -76,6 +76,7 @@ class Stream:
         venue: str | Venue = "okx",
         *,
         url: str | None = None,
+        rest_url: str | None = None,
         dialect: str = "okx-v5",
         accounts: Mapping[str, Credentials] | Credentials | None = None,
         sinks: Iterable[Sink | tuple[Sink, LaneOptions]] = (),
@@ -94,7 +95,7 @@ class Stream:
         chance: random.Random | None = None,
         journal: Journal | None = None,
     ) -> None:
-        self._places = Places(venue, url, dialect, wall_ns)
+        self._places = Places(venue, url, dialect, wall_ns, rest_url)
         named = {"main": accounts} if isinstance(accounts, Credentials) else dict(accounts or {})
         self._wall_ns = wall_ns
         self._cap = inflate_cap

@@ -8,7 +8,7 @@ documentation of the time (v3, v1, whose servers are gone: gateways and simulato
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from .channels import unknown
 from .errors import ConfigError
@@ -86,23 +86,21 @@ class Venue:
     closed: bool = False
     others: tuple[str, ...] = ()
 
-    def at(self, url: str) -> "Venue":
+    def at(self, url: str, rest_url: str | None = None) -> "Venue":
         """
         Return this venue reached at `url` instead: a base to which its paths are added, or one whole URL.
 
+        Its REST interface is that at `rest_url` then; without it there is none to ask.
+
         Raises:
-            ConfigError: `url` is not ws:// or wss:// with a host.
+            ConfigError: `url` is not ws:// or wss:// with a host, or see `asked_at`.
         """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"{url!r} is not a URL: {error}") from None
+        parts = _parts(url)
         if parts.scheme not in {"ws", "wss"} or not parts.hostname:
             raise ConfigError(f"{url!r} is not a WebSocket URL; write wss://host or ws://host:port")
         # Port 8443 of the v5 hosts was switched off on 2026-10-31; old configurations still name it.
         netloc = parts.netloc
-        if port == 8443 and parts.hostname.endswith(".okx.com"):
+        if parts.port == 8443 and parts.hostname.endswith(".okx.com"):
             netloc = netloc.removesuffix(":8443")
         base = urlunsplit((parts.scheme, netloc, "", "", ""))
         path = parts.path.rstrip("/")
@@ -113,7 +111,23 @@ class Venue:
             paths = {kind: prefix + p + query for kind, p in self.paths.items()}
         else:
             paths = dict.fromkeys(self.paths, path + query)
-        return replace(self, url=base, paths=MappingProxyType(paths), rest=None, closed=False)
+        there = replace(self, url=base, paths=MappingProxyType(paths), rest=None, closed=False)
+        return there if rest_url is None else there.asked_at(rest_url)
+
+    def asked_at(self, rest_url: str) -> "Venue":
+        """
+        Return this venue with its REST interface at `rest_url`, a base to which paths are added.
+
+        Raises:
+            ConfigError: `rest_url` is not http:// or https:// with a host, or nothing could be asked there.
+        """
+        parts = _parts(rest_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ConfigError(f"{rest_url!r} is no base of a REST interface; write https://host or http://host:port")
+        there = replace(self, rest=rest_url.rstrip("/"))
+        if not there.answers:
+            raise ConfigError(f"{self.name} speaks {self.dialect}, which has no REST interface that is asked here")
+        return there
 
     @property
     def answers(self) -> bool:
@@ -124,6 +138,15 @@ class Venue:
         """Return the whole URL of the connections of one kind; `number` tells redundant ones apart."""
         bases = (self.url, *self.others)
         return bases[number % len(bases)] + self.paths[kind]
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is none
+    except ValueError as error:
+        raise ConfigError(f"{url!r} is not a URL: {error}") from None
+    return parts
 
 
 def _v5(name: str, host: str, rest: str, note: str) -> Venue:

@@ -204,6 +204,17 @@ def test_a_venue_without_rest_has_no_patterns():
     assert virtually(scenario, lambda venue: replace(venue, rest=None)) == {"ticker:BTC-USDT-SWAP"}
 
 
+def test_a_gateway_with_a_rest_interface_has_patterns():
+    async def scenario():
+        async with (
+            Simulator("okx-v5", Settings(start_ms=START_MS, generated=0)) as sim,
+            Stream("okx", url=sim.url, rest_url=sim.rest_url, wall_ns=testing.wall_ns) as streaming,
+        ):
+            return {str(sub) for sub in await streaming.subscribe("ticker:*-USDT-SWAP", timeout=60)}
+
+    assert testing.run(scenario) >= {f"ticker:{inst}" for inst in SWAPS}
+
+
 def test_rest_that_is_down_at_the_start_is_waited_for(caplog):
     caplog.set_level(logging.WARNING)
 

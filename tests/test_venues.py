@@ -88,6 +88,25 @@ def test_what_is_not_a_websocket_url_is_refused(url):
         OKX.at(url)
 
 
+def test_the_rest_interface_of_another_place_is_asked_there():
+    assert OKX.at("ws://127.0.0.1:9000", "http://127.0.0.1:9001/api/").rest == "http://127.0.0.1:9001/api"
+    assert OKX.asked_at("https://gate.example").url == OKX.url
+    assert OKX.at("ws://127.0.0.1:9000", "http://127.0.0.1:9001").answers
+
+
+@pytest.mark.parametrize(
+    "url", ["", "gate.example", "wss://gate.example", "https://", "http://host:port", "https://host?key=1", "https://host#a"]
+)  # fmt: skip
+def test_what_is_no_base_of_a_rest_interface_is_refused(url):
+    with pytest.raises(ConfigError, match="REST|URL"):
+        OKX.asked_at(url)
+
+
+def test_a_dialect_whose_rest_interface_nobody_knows_is_not_asked():
+    with pytest.raises(ConfigError, match="okex-v3, which has no REST interface"):
+        VENUES["okex-v3"].at("ws://127.0.0.1:9000", "http://127.0.0.1:9001")
+
+
 def test_venues_are_found_by_name():
     assert find("okex-v3") is VENUES["okex-v3"]
 

@@ -72,7 +72,7 @@ def _stream(settings: config.Settings, sinks: list[tuple[Sink, LaneOptions]]) ->
 def _venue(source: config.Source) -> str | Venue:
     if source.venue == venues.SIM:
         if any((source.url, source.rest_url, source.name, source.others)):
-            raise ConfigError("the venue sim runs in this process: no url, rest_url, others or name makes sense with it")
+            raise ConfigError("the venue sim runs in this process: url, rest_url, others and name make no sense with it")
         return venues.SIM
     venue = venues.find(source.venue)
     if source.url is not None:
