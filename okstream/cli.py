@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn
 
 from .durations import seconds
@@ -22,14 +22,17 @@ subscriptions:
 durations: 100ms, 0.5s, 2m, 1h; a plain number is seconds
 
 exit codes: 0 ended as asked, 1 bug, 2 usage or configuration, 3 refused by the exchange,
-            4 ended but records were lost here, 5 output failed, 130 second Ctrl-C
+            4 ended but records were lost here, 5 output failed, 6 the exchange never answered,
+            130 second Ctrl-C
 """
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    parser, verbs = _parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        verbs[arguments.verb].error(f"unrecognized arguments: {unknown[0]}")
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         code = run(arguments)
@@ -53,29 +56,36 @@ def _leave(code: int) -> NoReturn:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        complain(f"{message}{self._meant(message)}\ntry: {self.prog} --help")
+        complain(f"{self._worded(message)}\ntry: {self.prog} --help")
         sys.exit(USAGE)
 
-    def _meant(self, message: str) -> str:
-        from difflib import get_close_matches
+    def _worded(self, message: str) -> str:
+        """Return what argparse says in other words: it speaks of arguments and choices."""
+        where, _, what = message.removeprefix("argument ").partition(": ")
+        match where, what:
+            case "the following arguments are required", missing:
+                return f"{missing} is missing"
+            case "unrecognized arguments", wrong:
+                known = [option for action in self._actions for option in action.option_strings]
+                return f"there is no {'option' if wrong.startswith('-') else 'argument'} {wrong}{_meant(wrong, known)}"
+            case _, _ if what.startswith("invalid choice: "):
+                wrong, _, known = what.removeprefix("invalid choice: ").partition(" (choose from ")
+                names = [name.strip("'") for name in known.rstrip(")").split(", ")]
+                meant = _meant(wrong.strip("'"), names)
+                return f"{where}: {wrong} is none of {', '.join(names)}{meant}"
+            case _:
+                return f"{where}: {what}" if what else message
 
-        wrong = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
-        known = [option for action in _all_actions(self) for option in action.option_strings]
-        if "unrecognized" not in message or not wrong or not (close := get_close_matches(wrong[0], known, n=1)):
-            return ""
-        return f". Did you mean {close[0]}?"
+
+def _meant(wrong: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(wrong.partition("=")[0], known, n=1)
+    return f". Did you mean {close[0]}?" if close else ""
 
 
-def _all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for verb in action.choices.values():
-                yield from _all_actions(verb)
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Return the parser of the command line, and that of each verb."""
     parser = _Parser(
         prog="okstream",
         description="Market data of the OKX family of exchanges.",
@@ -89,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(verbs)
     _add_list(verbs)
     _add_simulate(verbs)
-    return parser
+    return parser, verbs.choices
 
 
 def _add_stream(verbs: Any) -> None:
@@ -103,6 +113,7 @@ def _add_stream(verbs: Any) -> None:
     verb.add_argument("subscriptions", nargs="+", metavar="subscription")
     verb.add_argument("--venue", default="okx", help="which market (default: okx; see `okstream list venues`)")
     verb.add_argument("--url", help="another place to reach the venue at: wss://host or ws://host:port")
+    verb.add_argument("--rest-url", help="where that place answers REST, for patterns and silence: https://host")
     verb.add_argument("--dialect", help="for --venue sim: okx-v5 (default), okex-v3 or okex-v1")
     verb.add_argument(
         "--account",

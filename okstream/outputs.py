@@ -22,6 +22,7 @@ from .wording import complaints, either, meant
 
 _NAME = re.compile(r"[\w-]+", re.ASCII)
 _KIB = 1024
+_SIZES = ("_mib", "_kib")
 _METHODS = ("open", "write", "close")
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -205,7 +206,8 @@ def sink_class(kind: str) -> type[Any]:
 
 def own_options(sink: type[Any]) -> type[BaseModel]:
     """
-    Return the options of a sink's own: what its constructor takes. Those of type float are spans of time.
+    Return the options of a sink's own: what its constructor takes. Those of type float are spans of time, or of MiB or
+    KiB where their name says so.
 
     Raises:
         ConfigError: there is one that a configuration cannot give.
@@ -224,7 +226,9 @@ def own_options(sink: type[Any]) -> type[BaseModel]:
         if name == "type" or name in LaneTable.model_fields:
             raise ConfigError(f"the option {name!r} of {sink.__name__} needs another name: every sink has one like it")
         default = Field(alias=name) if parameter.default is parameter.empty else Field(parameter.default, alias=name)
-        options[f"own_{name}"] = (_timed(hints.get(name, Any)), default)  # a prefix, for a model has names of its own
+        hint = hints.get(name, Any)
+        # A prefix, for a model has names of its own.
+        options[f"own_{name}"] = (hint if name.endswith(_SIZES) else _timed(hint), default)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     model: type[BaseModel] = create_model(sink.__name__, __config__=config, **options)
     return model

@@ -7,12 +7,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, SecretStr, ValidationError
 
 _WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
-    float: 'seconds, or text with a unit such as "500ms"',
+    float: "a number",
     str: "text",
     SecretStr: "text",
     Path: "a path",
@@ -62,7 +62,8 @@ def words(annotation: Any) -> str:
     if annotation in _WORDS:
         return _WORDS[annotation]
     if origin is Annotated:
-        return words(parts[0])
+        timed = parts[0] is float and any(isinstance(part, BeforeValidator) for part in annotation.__metadata__)
+        return 'seconds, or text with a unit such as "500ms"' if timed else words(parts[0])
     if origin is Literal:
         return either([f'"{part}"' if isinstance(part, str) else str(part) for part in parts])
     if origin in (Union, types.UnionType):
@@ -114,7 +115,7 @@ def _inner(annotation: Any, part: int | str) -> Any:
     if _is_model(annotation):
         for name, field in annotation.model_fields.items():
             if part in (name, field.alias):
-                return field.annotation
+                return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         return Any
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):

@@ -395,7 +395,8 @@ def test_run_appends_to_a_file_until_a_signal_ends_it(tmp_path):
     config, output = tmp_path / "config.toml", tmp_path / "records.jsonl"
     output.write_text("an earlier line\n")
     config.write_text(
-        f'[[source]]\nvenue = "sim"\nsubscriptions = ["trades:BTC-USDT"]\n[sink.out]\ntype = "file"\npath = "{output}"\n'
+        '[[source]]\nvenue = "sim"\nsubscriptions = ["trades:BTC-USDT"]\n'
+        f'[sink.out]\ntype = "file"\npath = "{output}"\n'
     )
     with process("run", "--config", str(config), "-v") as running:
         while "live" not in output.read_text():
