@@ -47,7 +47,6 @@ class _Doubt:
     heard: int
     next: int
     wait: float = _SUSPECT
-    asked: bool = False
     newer: int = 0
 
 
@@ -62,6 +61,7 @@ class Watch:
     def __init__(self, asks: bool) -> None:
         self._asks = asks
         self._doubts: dict[str, _Doubt] = {}
+        self._asked: dict[str, _Doubt] = {}
 
     def look(self, heard: Iterable[tuple[str, Pace, int, bool]], now: int) -> tuple[list[str], list[str]]:
         """
@@ -86,19 +86,22 @@ class Watch:
                 doubt = self._doubt(key, last, now)
                 if doubt.newer and now - doubt.newer >= _CONFIRM * _NS:
                     stale.append(key)
-                elif not doubt.asked and not doubt.newer and now >= doubt.next:
+                elif key not in self._asked and not doubt.newer and now >= doubt.next:
                     suspects.append((last, key, doubt))
         suspects.sort(key=lambda suspect: suspect[0])
-        for _, _, doubt in suspects[:_PROBES]:
-            doubt.asked = True
+        for _, key, doubt in suspects[:_PROBES]:
+            self._asked[key] = doubt
         return stale, [key for _, key, _ in suspects[:_PROBES]]
 
     def answered(self, key: str, newer: bool, now: int) -> None:
-        """REST shows something `newer` than the stream, or not (or nothing at all): then it is asked again later."""
-        doubt = self._doubts.get(key)
-        if doubt is None:
+        """
+        REST shows something `newer` than the stream, or not (or nothing at all): then it is asked again later.
+
+        Once the stream has brought something since it was asked, its answer means nothing.
+        """
+        doubt = self._asked.pop(key, None)
+        if doubt is None or doubt is not self._doubts.get(key):
             return
-        doubt.asked = False
         if newer:
             doubt.newer = now
         else:
@@ -106,6 +109,7 @@ class Watch:
             doubt.next = now + int(doubt.wait * _NS)
 
     def forget(self, key: str) -> None:
+        """What `key` was silent for is dealt with, or it is watched no longer."""
         self._doubts.pop(key, None)
 
     def _doubt(self, key: str, last: int, now: int) -> _Doubt:

@@ -89,6 +89,10 @@ class Oversight:
         """REST was asked about `source`."""
         self._watch.answered(source.key, newer, wall)
 
+    def forget(self, key: str) -> None:
+        """`key` is unsubscribed from."""
+        self._watch.forget(key)
+
     def _pace(self, source: Source) -> Pace | None:
         if not (source.flowing or source.acknowledged) or source.feed.state == "refused":
             return None

@@ -43,7 +43,9 @@ def kinds(pattern: str) -> tuple[Kind, ...]:
     if len(parts) == 2:
         return (Kind("SPOT"),)
     if len(parts) == 3:
-        swap = (Kind("SWAP"),) if _fits(_compiled(parts[2])[0], "SWAP") else ()
+        # Dates have no letters: what has is SWAP, or was meant to be.
+        swaps = _fits(_compiled(parts[2])[0], "SWAP") or any(map(str.isalpha, parts[2]))
+        swap = (Kind("SWAP"),) if swaps else ()
         dated = (Kind("FUTURES"),) if parts[2] != "SWAP" else ()
         return swap + dated
     if len(parts) == 5:

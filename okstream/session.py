@@ -93,6 +93,7 @@ class Session:
         """Unsubscribe from `key`; called while its feed is still there."""
         self._routes.clear()
         self._ledger.unwant(key)
+        self.oversight.forget(key)
         if (source := self._sources.pop(key, None)) is not None:
             source.feed.sources.remove(source)
         self._left = {left: feed for left, feed in self._left.items() if self._ledger.leaving(left)}

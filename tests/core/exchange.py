@@ -138,6 +138,7 @@ class Call:
         budget: Budget | None = None,
         raw: bool = False,
         parsed: bool = True,
+        asks: bool = False,
         now: float = 0.0,
         dialect: Dialect = V5,
     ) -> None:
@@ -149,7 +150,7 @@ class Call:
         self.now = now
         budget = budget or Budget(limits.requests)
         terms = Terms(dialect, limits, budget, credentials, parsed=parsed, raw=raw)
-        self.session = Session(terms, self.feeds, now, 1_700_000_000_000)
+        self.session = Session(terms, self.feeds, now, 1_700_000_000_000, asks=asks)
 
     def sent(self) -> list[Any]:
         """Everything that is to be sent now: requests as objects, a ping as text."""

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from exchange import RECV, Call, push, records, ticker, trades, words
+from exchange import RECV, Call, feed, push, records, ticker, trades, words
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +45,22 @@ class TestWatch:
         watch.look([("a", ASKED, 11 * SECOND, True)], 12 * SECOND)
         watch.answered("a", True, 12 * SECOND)
         assert watch.look([("a", ASKED, 11 * SECOND, True)], 20 * SECOND) == ([], [])
+
+    def test_an_answer_about_an_earlier_silence_says_nothing_of_a_later_one(self):
+        watch = Watch(True)
+        looks(watch, 10)
+        later = [("a", ASKED, 12 * SECOND, True)]
+        assert watch.look(later, 30 * SECOND) == ([], []), "the question of second 10 has no answer yet"
+        watch.answered("a", True, 31 * SECOND)
+        assert watch.look(later, 40 * SECOND) == ([], ["a"])
+
+    def test_an_answer_about_what_was_unsubscribed_from_meanwhile_means_nothing(self):
+        watch = Watch(True)
+        looks(watch, 10)
+        watch.forget("a")
+        looks(watch, 11)
+        watch.answered("a", True, 12 * SECOND)
+        assert looks(watch, 20) == ([], ["a"])
 
     def test_a_quiet_market_is_asked_about_ever_more_seldom(self):
         watch, asked = Watch(True), []
@@ -262,3 +278,27 @@ def test_a_message_that_is_nothing_new_counts_as_a_sign_of_life():
         one.hears(push("book:BTC-USDT", keep, action="update"))
     assert one.oversight.leaving is None
     assert words(one.look(90)) == ["open stale", "stale"]
+
+
+def test_what_is_unsubscribed_from_is_not_kept_in_mind():
+    """Asked about ever more seldom, it is asked about soon again once it is subscribed to anew."""
+    call = Call([BTC, ETH], asks=True)
+    call.accept()
+    call.hears(ticker(1), ticker(1, inst="ETH-USDT"))
+    watched = call.session.oversight
+    while call.now < 100:
+        call.tick(1.0)
+        call.hears(ticker(int(call.now), inst="ETH-USDT"))
+        for source in watched.probes:
+            watched.answered(source, False, call.wall)
+        watched.probes = []
+    (key,) = [key for key in call.feeds if "BTC" in key]
+    call.session.unwant(key)
+    call.feeds[key] = feed(BTC)
+    call.session.want(key)
+    call.accept()
+    call.hears(ticker(101))
+    while call.now < 111:
+        call.tick(1.0)
+        call.hears(ticker(int(call.now), inst="ETH-USDT"))
+    assert [source.key for source in watched.probes] == [key]
