@@ -192,6 +192,13 @@ class TestChecksums:
         assert chain.check(change(11, 12, [], [["12", "0"]], checksum=later)) is RIGHT, "it was applied all the same"
         assert chain.check(change(12, 13, checksum=later - 1)) is BROKEN
 
+    def test_of_v3_a_missing_checksum_is_a_wrong_one(self):
+        assert Chain(V3_BOOK).check(whole(None)) is BROKEN
+        chain = begun(V3_BOOK, whole(None, checksum=self.FULL))
+        assert chain.check(change(None, None, ["10"])) is BROKEN
+        assert (chain.void, chain.reason) == (True, "checksum")
+        assert chain.detail == {"stated": None, "computed": checksum_of(["10", "9", "8"], ["11", "12"])}
+
     def test_of_v3_zero_is_the_checksum_of_no_levels_and_no_other(self):
         chain = begun(V3_BOOK, whole(None, (), (), checksum=0))
         assert chain.check(change(None, None, ["9"], checksum=checksum_of(["9"], []))) is RIGHT
