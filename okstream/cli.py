@@ -54,6 +54,9 @@ def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
+_QUOTE = "'"
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         complain(f"{self._worded(message)}\ntry: {self.prog} --help")
@@ -69,10 +72,9 @@ class _Parser(argparse.ArgumentParser):
                 known = [option for action in self._actions for option in action.option_strings]
                 return f"there is no {'option' if wrong.startswith('-') else 'argument'} {wrong}{_meant(wrong, known)}"
             case _, _ if what.startswith("invalid choice: "):
-                wrong, _, known = what.removeprefix("invalid choice: ").partition(" (choose from ")
-                names = [name.strip("'") for name in known.rstrip(")").split(", ")]
-                meant = _meant(wrong.strip("'"), names)
-                return f"{where}: {wrong} is none of {', '.join(names)}{meant}"
+                wrong, _, choices = what.removeprefix("invalid choice: ").partition(" (choose from ")
+                names = [name.strip(_QUOTE) for name in choices.rstrip(")").split(", ")]
+                return f"{where}: {wrong} is none of {', '.join(names)}{_meant(wrong.strip(_QUOTE), names)}"
             case _:
                 return f"{where}: {what}" if what else message
 

@@ -125,7 +125,7 @@ class Conversation:
         self._number = 0
         self._counters = counters
         self._probe = probe
-        self._opened_gaps: list[Delivery] = []
+        self._gaps: list[Delivery] = []
         self._told = 0.0
         self._probes: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -232,17 +232,18 @@ class Conversation:
             self.wake.set()
 
     def _hand_over(self, deliveries: list[Delivery]) -> None:
-        self._opened_gaps += [d for d in deliveries if d.statements]
-        if len(self._opened_gaps) > _LINES_LATE:
+        self._gaps += [d for d in deliveries if d.statements]
+        if len(self._gaps) > _LINES_LATE:
             self._tell()
         self._outlet.deliver(deliveries)
 
     def _tell(self) -> None:
-        """Say for people what may be missing, in as few lines as there are reasons."""
-        told, self._opened_gaps = self._opened_gaps, []
+        """Say for people what may be missing, and where it goes on, in as few lines as there are reasons."""
+        told, self._gaps = self._gaps, []
         self._told = self._loop.time()
-        for line in gap_lines(told):
-            log.warning("%s: %s", self._name, line)
+        for level, state in ((logging.WARNING, "open"), (logging.INFO, "closed")):
+            for line in gap_lines(told, state):
+                log.log(level, "%s: %s", self._name, line)
 
     async def _dial(self) -> Connection:
         try:
@@ -303,7 +304,7 @@ class Conversation:
 
     def _look_after(self, session: Session) -> None:
         """Pass on what the session has for people, and ask REST what it wants to know."""
-        if self._opened_gaps and self._loop.time() >= self._told + _TOLD_EVERY:
+        if self._gaps and self._loop.time() >= self._told + _TOLD_EVERY:
             self._tell()
         for remark in session.remarks:
             log.warning("%s: %s", self._name, remark)

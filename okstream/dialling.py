@@ -107,14 +107,15 @@ def header(response: Response | None, name: str) -> str:
     return next(iter(response.headers.get_all(name)), "") if response is not None else ""
 
 
-def gap_lines(deliveries: list[Delivery]) -> list[str]:
-    """Return a line for people for each reason that gaps were opened for, however many they are."""
-    opened: dict[str, list[str]] = {}
+def gap_lines(deliveries: list[Delivery], state: str) -> list[str]:
+    """Return a line for people for each reason of gaps that are `open` or `closed` now, however many they are."""
+    found: dict[str, list[str]] = {}
     for delivery in deliveries:
         for said in delivery.statements:
-            if isinstance(said, Gap) and said.state == "open":
-                opened.setdefault(said.reason, []).append(str(delivery.feed.sub) if delivery.feed else "")
+            if isinstance(said, Gap) and said.state == state:
+                found.setdefault(said.reason, []).append(str(delivery.feed.sub) if delivery.feed else "")
+    what = "something may be missing" if state == "open" else "the gap has ended"
     return [
-        f"something may be missing ({reason}) in {subs[0]}" + (f" and {len(subs) - 1} more" if len(subs) > 1 else "")
-        for reason, subs in opened.items()
+        f"{what} ({reason}) in {subs[0]}" + (f" and {len(subs) - 1} more" if len(subs) > 1 else "")
+        for reason, subs in found.items()
     ]
