@@ -108,8 +108,15 @@ class Replay:
         """
         try:
             call = orjson.loads(line)
+        except ValueError:
+            raise JournalError("it is no line of a journal") from None
+        self.make(call)
+
+    def make(self, call: Call) -> None:
+        """Make `call`, as `take` does with its line."""
+        try:
             act = self._calls[call["dir"]]
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             raise JournalError("it is no line of a journal") from None
         if self.instance is None and act != self._journal:
             raise JournalError("it does not begin as a journal does")

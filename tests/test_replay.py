@@ -13,9 +13,10 @@ import orjson
 import pytest
 
 from okstream import Credentials, Stream, SubscriptionRefusedError, testing, venues
+from okstream.continuity import Delivery
 from okstream.entries import Entry
-from okstream.fanout import entries
 from okstream.journal import Journal
+from okstream.records import encode
 from okstream.replay import Replay
 from okstream.simulator import TEST_ACCOUNT, Settings, Simulator
 from okstream.volumes import found, read
@@ -67,10 +68,14 @@ def recorded(
     return testing.run(whole)
 
 
-def replayed(folder: Path, form: str = "json") -> tuple[list[bytes], Replay]:
+def replayed(folder: Path) -> tuple[list[bytes], Replay]:
     """Return what a replay of the journal in `folder` delivers, and how it ended."""
     lines: list[bytes] = []
-    replay = Replay(lambda deliveries: lines.extend(entry.line for entry in entries(deliveries, form)))
+
+    def deliver(deliveries: list[Delivery]) -> None:
+        lines.extend(encode(record) for one in deliveries for record in (*one.statements, *one.records))
+
+    replay = Replay(deliver)
     for path in found([folder]):
         for line in read(path):
             replay.take(line)
