@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from . import book, heal
+from . import book, files, heal
 from .measure import CLIENTS, Blaster, Run, Void, memory, speed
 from .wires import WIRES
 
@@ -47,6 +47,7 @@ def main() -> int:
         plain = [_speeds(generation, options.rounds, options.messages) for generation in chosen]
         book.report(plain[0])
         heal.report()
+        files.report(rounds=2 if options.quick else files.ROUNDS)
         _memory(chosen[0], options.flow)
     except Void as error:
         print(f"void: {error}", file=sys.stderr)

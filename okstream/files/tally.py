@@ -44,7 +44,7 @@ def last(entry: Entry) -> Last:
         after = entry.fields.get(name) if name else None
     else:
         after = position(about)
-    return Last(entry.identity, after, about.ts, about.recv)
+    return Last(entry.identity, after, about.ts, entry.recv)
 
 
 def proofs(lasts: Mapping[Key, Last]) -> list[Proven]:

@@ -112,7 +112,7 @@ class Writer:
                 self._say(entry, position, whose)
                 continue
             route = routes.get(whose) or self._routes.add(whose)
-            recv = about.recv
+            recv = entry.came or about.recv
             segment = route.segment
             if segment is None or not route.begins <= recv < route.ends:
                 segment = self._turn(route, recv)
