@@ -1,8 +1,8 @@
 """What a spool does in its thread: the segments of a folder, written at one end, read and deleted at the other."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
@@ -104,7 +104,7 @@ class Backlog:
     def read(self, most: int, within: int) -> list[Item]:
         items: list[Item] = []
         try:
-            while len(items) < most and within > 0 and (item := self._item()) is not None:
+            while len(items) < most and (within > 0 or not items) and (item := self._item()) is not None:
                 items.append(item)
                 if isinstance(item, bytes):
                     within -= len(item)
@@ -158,8 +158,8 @@ class Backlog:
             if last:
                 torn = segment.size - cursor.offset
                 segment.end, segment.size = cursor.number, cursor.offset
-        if torn:
-            _cut(segments[-1])
+        if segments:
+            _settle(segments[-1])
         if segments and segments[-1].size == 0:
             segments.pop().path.unlink()
         return corrupt, torn
@@ -269,7 +269,8 @@ class Backlog:
             self.bytes -= self._segments.popleft().size
 
 
-def _cut(segment: Segment) -> None:
-    """Cut off what lies behind the records of `segment`."""
-    with suppress(FileNotFoundError), segment.path.open("r+b") as file:
+def _settle(segment: Segment) -> None:
+    """Cut off what lies behind the records of `segment`; have the disk hold those, as they count as accepted now."""
+    with segment.path.open("r+b") as file:
         file.truncate(segment.size)
+        os.fsync(file.fileno())
