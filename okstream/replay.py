@@ -51,11 +51,16 @@ class Place:
 
 @dataclass(slots=True)
 class Talk:
-    """One connection: what its session has sent, and asked REST about, that the journal has not come to yet."""
+    """
+    One connection, and the keys that are `wanted` there.
+
+    `sent` and `probes`: what its session has sent, and asked REST about, that the journal has not come to yet.
+    """
 
     session: Session
     place: Place
     now: float
+    wanted: set[str]
     sent: deque[bytes] = field(default_factory=deque)
     probes: dict[str, Source] = field(default_factory=dict)
 
@@ -195,7 +200,7 @@ class Replay:
         )  # fmt: skip
         asks = _get(call, "asks", bool)
         session = Session(terms, place.feeds, now, wall // 1_000_000, offset, hint, asks)
-        self._talks[number] = Talk(session, place, now)
+        self._talks[number] = Talk(session, place, now, set(place.feeds))
 
     def _close(self, call: Call) -> None:
         talk, wall = self._talk(call), _wall(call)
@@ -208,11 +213,16 @@ class Replay:
     def _want(self, call: Call) -> None:
         talk, key = self._talk(call), _text(call, "key")
         _known(talk.place, key)
+        if key in talk.wanted:
+            raise JournalError(f"{key} is wanted already")
+        talk.wanted.add(key)
         talk.session.want(key)
 
     def _unwant(self, call: Call) -> None:
         talk, key = self._talk(call), _text(call, "key")
-        _known(talk.place, key)
+        if key not in talk.wanted:
+            raise JournalError(f"{key} is not wanted")
+        talk.wanted.discard(key)
         talk.session.unwant(key)
 
     def _group(self, call: Call) -> None:
@@ -242,6 +252,8 @@ class Replay:
         place = self._place(call)
         key = _text(call, "key")
         feed = _known(place, key)
+        if any(talk.place is place and key in talk.wanted for talk in self._talks.values()):
+            raise JournalError(f"{key} is still wanted")
         del place.feeds[key]
         if feed in self._canaries:
             self._canaries.discard(feed)
