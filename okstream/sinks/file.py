@@ -25,6 +25,8 @@ class File:
     """
     JSON lines in files.
 
+    `where` is the path, for people.
+
     Args:
         path: where: with any of the fields {venue}, {channel}, {inst}, {account}, {type}, {date} and {hour} (UTC, of
             `recv`), or with rotation, segments are written; without, one file that grows.
@@ -53,6 +55,7 @@ class File:
         open_files: int = 128,
         fsync: Literal["flush", "segment"] = "flush",
     ) -> None:
+        self.where = path
         template = Template(path)
         if level not in _LEVELS:
             raise ConfigError(f"level: {level} is none of zstd: 1 to 19")

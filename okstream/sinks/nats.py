@@ -40,6 +40,7 @@ class Nats:
         stored, duplicates: messages acknowledged as new, and as known already.
         repeated: messages published again because no acknowledgement came in time.
         drift: in what the stream differs from the options, as of the last `open`.
+        where: where messages go, for people.
 
     Args:
         servers: nats:// or tls:// addresses, tried in random order.
@@ -95,6 +96,7 @@ class Nats:
         self._servers = _addresses(servers)
         self._subjects = Subjects(subject)
         self._stream = stream if jetstream else None
+        self.where = f"{subject} at {', '.join(self._servers)}" + (f", in {stream}" if jetstream else "")
         self._credentials = nats_credentials(credentials, os.environ)
         wanted = tls_first or any(server.startswith("tls:") for server in self._servers)
         self._tls = _context(tls_ca, tls_cert, tls_key, wanted)
