@@ -1,5 +1,5 @@
 """
-The spool beside a bare loop: the same payloads to the same disk and back, flushed as often. `python -m benchmarks.spool`
+The spool beside a bare loop: the same payloads to the disk and back, flushed as often. `python -m benchmarks.spool`
 
 The bare loop writes length and payload, and reads them back; it has no checksums, no bound, no position, and could not
 say after a crash what it held.
