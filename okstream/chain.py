@@ -108,7 +108,7 @@ class Chain:
 
     def _apply(self, levels: Levels, book: Book) -> Verdict:
         try:
-            (levels.replace if book.action == "snapshot" else levels.apply)(book.bids, book.asks)
+            (levels.replace if book.action == "snapshot" else levels.apply)(*(book.sides or (book.bids, book.asks)))
             if self._verifies(book):
                 if (computed := levels.checksum()) != book.checksum:
                     return self._broken("checksum", {"stated": book.checksum, "computed": computed})

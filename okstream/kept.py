@@ -92,7 +92,7 @@ class Kept:
             self.take([book])
             return
         try:
-            levels.apply(book.bids, book.asks)
+            levels.apply(*(book.sides or (book.bids, book.asks)))
         except ValueError:
             self._whole, self._levels = False, None
 

@@ -164,13 +164,11 @@ def test_one_other_level_in_the_best_25_is_another_checksum(side, place, size):
 # What a level is.
 
 
-def test_rows_are_shared_and_lists_are_not():
-    row = ["8.8", "1", "0", "3"]
-    book = levels([row], [])
-    first, second = book.top()[0], book.top()[0]
-    assert first == second
-    assert first is not second
-    assert first[0] is second[0] is row
+def test_what_a_book_returns_is_the_callers_to_keep():
+    book = levels([["8.8", "1", "0", "3"]], [])
+    book.top()[0][0][1] = "2"
+    book.top()[0].clear()
+    assert book.top() == ([["8.8", "1", "0", "3"]], [])
 
 
 def test_best_first_and_as_deep_as_asked():
@@ -305,6 +303,43 @@ def test_changes_counts_each_snapshot_and_update():
     book.apply([], [])
     book.checksum()
     assert book.changes == 2
+
+
+# Levels that come as text.
+
+
+ODD = st.sampled_from(["", ".", "0", "0.", ".0", "00", "0.00", "00.5", ".5", "5.", "1.2.3", "1/2", "-0", "9" * 400])
+TEXTS = st.sampled_from(["8", "8.0", "9", "10.5", "0"]) | ODD | st.just("0." + "0" * 330 + "1")
+PLAIN = st.lists(st.tuples(TEXTS, TEXTS, ODD, ODD).map(list), max_size=4)
+
+
+def tried(rounds) -> list:
+    """Return what each of `rounds` makes of a book, until one is refused."""
+    book, told = Levels(), []
+    for turn, (bids, asks) in enumerate(rounds):
+        try:
+            (book.apply if turn else book.replace)(bids, asks)
+        except ValueError:
+            told.append("refused")
+            break
+        told.append((book.checksum(), book.top(), book.depth))
+    return told
+
+
+@given(st.lists(st.tuples(PLAIN, PLAIN), max_size=4))
+def test_as_text_or_as_rows_they_make_the_same_book(rounds):
+    texts = [tuple(json.dumps(rows, separators=(",", ":")).encode() for rows in sides) for sides in rounds]
+    assert tried(texts) == tried(rounds)
+    sized = [size for sides in rounds for rows in sides for _, size, *_ in rows]
+    if tried(rounds)[-1:] != ["refused"]:
+        assert all(0.0 <= float(size) < float("inf") for size in sized)
+
+
+@pytest.mark.parametrize("more", ["]", "[", '["1","2"]', '"', "\\", "a]["])
+def test_whatever_stands_behind_the_size_is_kept(more):
+    rows = [["8", "1", more], ["7", "1", "0", more]]
+    assert levels(rows, []).top() == (rows, [])
+    assert levels(rows, []).checksum() == signed("8:1:7:1")
 
 
 # Against a model: a dict by exact price.
