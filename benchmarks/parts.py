@@ -12,10 +12,10 @@ from okstream import venues
 from okstream.budget import Budget
 from okstream.channels import parse
 from okstream.dialects import Push, load
-from okstream.fanout import entries
 from okstream.feed import Delivery, Feed
 from okstream.inflate import CAP, inflate
 from okstream.records import DataRecord, encode
+from okstream.rendering import entries
 from okstream.session import Session
 from okstream.statements import Statements
 from okstream.terms import Terms

@@ -58,7 +58,8 @@ class Continuity:
     What has been delivered of `sub`, and what is missing.
 
     `state` is one of the status words; `since` the time it began (ns). `expected`: the exchange serves it, so that
-    something may be lost. `books` counts the messages of a book that were delivered; it is kept if it `keeps`.
+    something may be lost. `books` counts the messages of a book that were delivered; it is kept if it `keeps`,
+    and from its next snapshot on if it is `keeping`.
     """
 
     def __init__(self, sub: Subscription, venue: str, traits: Traits, statements: Statements, keeps: bool) -> None:
@@ -76,7 +77,7 @@ class Continuity:
         self._statements = statements
         self._seen = Seen()
         self.head = Head("", RAW, venue, sub.channel, sub.inst, sub.account, None, 0)
-        self.keeps = keeps
+        self.keeps = self.keeping = keeps
         self._kept = Kept()
 
     @property
@@ -178,6 +179,9 @@ class Continuity:
     def _keep(self, records: Records) -> None:
         """Remember what is delivered of a book."""
         self.books += 1
+        if self.keeping is not self.keeps:
+            # Levels begin with a snapshot; so does what is known of them on other connections.
+            self.keeps = any(isinstance(book, Book) and book.action == "snapshot" for book in records)
         if self.keeps:
             self._kept.take(records)
 

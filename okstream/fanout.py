@@ -1,146 +1,26 @@
 """From what arrives to who wants it: one lane for each consumer, so that a slow one harms nobody else."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
+from .channels import Subscription
 from .continuity import Continuity, Delivery
-from .entries import Entry
-from .lane import BATCH, Lane
+from .errors import ConfigError
+from .lane import Lane
 from .options import LaneOptions
-from .records import AnyRecord, Book, Native, Ticker, Trade, encode
+from .pump import Pump, Surroundings
+from .records import Book, Native, Ticker, Trade
 from .sinks import Sink
+from .states import SinkState
 
-_READY_BYTES = 1024 * 1024
-"""Lines that are kept ready for a sink, at most a lane's share; what goes beyond stays in the lane."""
 _TIMED = frozenset({Ticker, Trade, Book})
 
 # As measured: a book's rows are the heaviest, nine times their text; and each message costs something of its own.
 _HEAVY: dict[type, int] = {Book: 3, Native: 2}
-_MESSAGE_WEIGHT, _LINE_WEIGHT = 300, 41
+_MESSAGE_WEIGHT = 300
 
-
-def entries(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[Entry]:
-    """Return the lines of `deliveries`: JSON records, or the exchange's own text (`form` raw)."""
-    made: list[Entry] = []
-    for delivery in deliveries:
-        if statements:
-            made += [Entry(encode(said), said) for said in delivery.statements]
-        if form == "raw":
-            if delivery.text is not None and delivery.feed is not None:
-                # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
-                line = delivery.text.replace(b"\n", b" ") + b"\n"
-                recv = delivery.records[-1].recv if delivery.records else delivery.recv
-                made.append(Entry(line, delivery.feed.head, recv, delivery.feed))
-        elif delivery.records:
-            if delivery.entries is None:
-                feed = delivery.feed
-                delivery.entries = [Entry(encode(record), record, 0, feed) for record in delivery.records]
-            made += delivery.entries
-    return made
-
-
-def records(deliveries: Iterable[Delivery]) -> list[AnyRecord]:
-    """Return the records of `deliveries`, statements included, in order."""
-    return [record for delivery in deliveries for record in (*delivery.statements, *delivery.records)]
-
-
-class Pump:
-    """
-    Empties one lane into one sink, until told to finish.
-
-    Args:
-        statements: whether gaps and statuses are written, too.
-        count: data records (raw: messages) after which `done` is set and nothing more is written.
-    """
-
-    def __init__(self, lane: Lane, sink: Sink, options: LaneOptions, *, count: int | None = None) -> None:
-        self.form = options.form
-        self.lane = lane
-        self.done = asyncio.Event()
-        self.written = 0
-        self.under_way = 0
-        self._sink = sink
-        self._statements = options.statements
-        self._linger = options.linger if options.linger is not None else getattr(sink, "linger", 0.0)
-        self._left = count
-        self._dropped = 0
-        self._finishing = asyncio.Event()
-        self._lines: list[Entry] = []
-        self._bytes = 0
-        self._take = partial(lane.take, BATCH, lane.share)
-        lane.on_many = self._prepare
-
-    async def run(self) -> None:
-        """Write what comes; returns after `finish`, raises SinkError as the sink does."""
-        while not self._finishing.is_set():
-            await self.lane.ready.wait()
-            if self._linger and not self._lines and not self._finishing.is_set():
-                await asyncio.sleep(self._linger)
-            await self._write(self._take())
-        while len(self.lane):
-            await self._write(self._take())
-        await self._write(self.lane.unsaid())
-
-    def finish(self) -> None:
-        """Write what waits, then return from `run`."""
-        self._finishing.set()
-        self.lane.ready.set()
-
-    def _prepare(self) -> None:
-        """Make lines of what waits; called by the lane, from within the socket's read."""
-        if self._bytes < min(_READY_BYTES, self.lane.share):
-            self._encode(self._take())
-            self.lane.ready.set()
-
-    @property
-    def lost(self) -> int:
-        """Data records that the sink did not get, of those it was to get."""
-        beyond = self._dropped if self._left == 0 else self.lane.dropped + self.lane.waiting
-        return beyond + self.under_way
-
-    def _encode(self, deliveries: list[Delivery]) -> None:
-        if self._left is not None:
-            deliveries = self._counted(deliveries)
-        raw = self.form == "raw"
-        self.under_way += sum(1 if raw and d.text else len(d.records) for d in deliveries)
-        made = entries(deliveries, self.form, self._statements)
-        self._lines += made
-        size = sum([len(entry.line) for entry in made]) + _LINE_WEIGHT * len(made)
-        self._bytes += size
-        self.lane.held += size
-
-    async def _write(self, deliveries: list[Delivery]) -> None:
-        self._encode(deliveries)
-        batch, size, self._lines, self._bytes = self._lines, self._bytes, [], 0
-        if batch:
-            data = self.under_way
-            await self._sink.write(batch)
-            self.under_way -= data
-            self.written += data
-            self.lane.held -= size
-        if self._left == 0:
-            self.done.set()
-
-    def _counted(self, deliveries: list[Delivery]) -> list[Delivery]:
-        assert self._left is not None
-        if self._left:
-            self._dropped = self.lane.dropped
-        kept: list[Delivery] = []
-        for delivery in deliveries:
-            if self._left == 0:
-                # What ends the stream is said all the same.
-                kept += [delivery] if delivery.feed is None else []
-                continue
-            if self.form == "raw":
-                self._left -= delivery.text is not None
-            else:
-                if len(delivery.records) > self._left:
-                    delivery = Delivery(delivery.feed, delivery.statements, delivery.records[: self._left])
-                self._left -= len(delivery.records)
-            kept.append(delivery)
-        return kept
+_KEEPING = frozenset({"drop_oldest", "drop_newest", "latest"})
 
 
 @dataclass(slots=True)
@@ -166,34 +46,41 @@ class Fanout:
     """
     All lanes of one stream, and the sinks behind them.
 
+    Without sinks there is one lane, for whoever iterates. `parsed`, `raw`: whether somebody wants records, or the
+    exchange's own text.
+
     Args:
-        lane_bytes: bound of each lane.
-        statements, count: see Pump.
+        default: what lanes without options of their own are told.
+        around: what all pumps share.
+        count: see Pump.
+
+    Raises:
+        ConfigError: the options of a sink make no sense, or two have one name.
     """
 
     def __init__(
         self,
         sinks: Iterable[Sink | tuple[Sink, LaneOptions]],
-        lane_bytes: int,
-        wall_ns: Callable[[], int],
-        statements: bool,
-        count: int | None,
+        default: LaneOptions,
+        around: Surroundings,
+        count: int | None = None,
     ) -> None:
         self.lanes: list[Lane] = []
         self.pumps: list[Pump] = []
         self.flow = Flow()
-        self._lane_bytes = lane_bytes
-        default = LaneOptions(bytes=lane_bytes, statements=statements)
-        pairs = [one if isinstance(one, tuple) else (one, default) for one in sinks]
-        self._sinks = [sink for sink, _ in pairs]
-        for sink, options in pairs:
-            lane = Lane(options, wall_ns=wall_ns)
-            self.lanes.append(lane)
-            self.pumps.append(Pump(lane, sink, options, count=count))
-        if not self._sinks:
-            self.lanes.append(Lane(default, wall_ns=wall_ns))
-        forms: set[str] = {pump.form for pump in self.pumps} or {"json"}
+        self.reading: Lane | None = None
+        self._default = default
+        self._around = around
+        self._count = count
+        self._gone = 0
+        self._forms: set[str] = set()
+        for one in sinks:
+            self.add(*(one if isinstance(one, tuple) else (one, None)))
+        forms: set[str] = {pump.options.form for pump in self.pumps} or {"json"}
         self.parsed, self.raw = "json" in forms, "raw" in forms
+        self._forms = forms
+        if not self.pumps:
+            self.read()
 
     @property
     def dropped(self) -> int:
@@ -201,14 +88,75 @@ class Fanout:
         return sum(lane.dropped for lane in self.lanes)
 
     @property
+    def lost(self) -> int:
+        """Data records that sinks did not get; without any, that nobody read in time."""
+        return self._gone + (sum(pump.lost for pump in self.pumps) if self.pumps else self.dropped)
+
+    @property
     def memory_bound(self) -> int:
         """The sum of the lanes' bounds, in bytes."""
-        return self._lane_bytes * len(self.lanes)
+        return sum(pump.options.bytes for pump in self.pumps) + (self._default.bytes if self.reading else 0)
 
-    async def open(self) -> None:
-        """Open the sinks; raises SinkError as they do."""
-        for sink in self._sinks:
-            await sink.open()
+    @property
+    def keeps(self) -> bool:
+        """Whether a lane may come to need the levels of books: it drops, and gets records."""
+        return self.reading is not None or any(_keeps(pump.options) for pump in self.pumps)
+
+    @property
+    def states(self) -> list[SinkState]:
+        """How each sink is doing."""
+        return [pump.state for pump in self.pumps]
+
+    @property
+    def forsaken(self) -> bool:
+        """Whether there were consumers, and none is left."""
+        return bool(self.pumps) and self.reading is None and all(pump.failure is not None for pump in self.pumps)
+
+    def add(self, sink: Sink, options: LaneOptions | None) -> Pump:
+        """Have `sink` served from now on; the caller opens and runs what is returned. Raises ConfigError."""
+        options = options or self._default
+        if self._forms and options.form not in self._forms:
+            raise ConfigError(f"this stream was opened without a {options.form} sink, so that there is no such text")
+        pump = Pump(sink, options, self._name(sink, options), self._around, count=self._count)
+        self.pumps.append(pump)
+        self.lanes.append(pump.lane)
+        return pump
+
+    def leave(self, pump: Pump) -> None:
+        """Nothing goes to `pump` any more."""
+        if pump.lane in self.lanes:
+            self.lanes.remove(pump.lane)
+
+    def remove(self, pump: Pump) -> None:
+        """`pump` has ended; what it lost stays counted."""
+        self.leave(pump)
+        self.pumps.remove(pump)
+        self._gone += pump.lost
+
+    def find(self, name: str) -> Pump:
+        """Return what serves the sink of that name; raises ConfigError where there is none."""
+        for pump in self.pumps:
+            if pump.name == name:
+                return pump
+        raise ConfigError(f"there is no sink {name!r}; there are: {', '.join(pump.name for pump in self.pumps)}")
+
+    def read(self) -> Lane:
+        """Return the lane of who iterates; beside sinks it begins here."""
+        if self.reading is None:
+            self.reading = Lane(self._default, wall_ns=self._around.wall_ns)
+            self.lanes.append(self.reading)
+        return self.reading
+
+    def unread(self) -> None:
+        """Nobody will iterate over what came until now."""
+        if self.reading is not None:
+            self.lanes.remove(self.reading)
+            self.reading = None
+
+    def check(self, venue: str, sub: Subscription) -> None:
+        """Say whether every lane may get `sub`; raises ConfigError."""
+        for pump in self.pumps:
+            pump.lane.filters.check(venue, sub)
 
     def put(self, deliveries: list[Delivery]) -> None:
         """Hand `deliveries` to every lane. Never waits."""
@@ -219,6 +167,12 @@ class Fanout:
         for lane in self.lanes:
             lane.put(deliveries)
 
+    async def room(self) -> None:
+        """Wait until no lane that blocks is full: for a producer that can wait."""
+        for pump in self.pumps:
+            if pump.options.when_full == "block" and pump.failure is None:
+                await pump.lane.room()
+
     def forget(self, feed: Continuity) -> None:
         """`feed` has ended: nothing more comes of it."""
         for lane in self.lanes:
@@ -228,18 +182,20 @@ class Fanout:
         """Wait until every sink has written its count; for ever where there is no sink."""
         if not self.pumps:
             await asyncio.Event().wait()
-        for pump in self.pumps:
+        for pump in list(self.pumps):
             await pump.done.wait()
 
-    async def drain(self, tasks: list[asyncio.Task[None]], seconds: float) -> int:
-        """Let the pumps (running as `tasks`) write what waits; close the sinks; return what was lost."""
-        for pump in self.pumps:
-            pump.finish()
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
-        for lane in self.lanes:
-            lane.ready.set()
-        sinks, self._sinks = self._sinks, []
-        for sink in sinks:
-            await sink.close()
-        return sum(pump.lost for pump in self.pumps) if self.pumps else self.dropped
+    def _name(self, sink: Sink, options: LaneOptions) -> str:
+        taken = {pump.name for pump in self.pumps}
+        if options.name is not None:
+            if options.name in taken:
+                raise ConfigError(f"two sinks are called {options.name!r}")
+            return options.name
+        kind = type(sink).__name__.lower()
+        names = [kind, *(f"{kind}-{number}" for number in range(2, len(taken) + 3))]
+        return next(name for name in names if name not in taken)
+
+
+def _keeps(options: LaneOptions) -> bool:
+    drops = options.when_full in _KEEPING or (options.when_full == "spill" and options.spool_full == "drop")
+    return drops and options.form == "json"

@@ -81,6 +81,10 @@ class Feed(Continuity):
         heard = self.leader.heard if self.leader is not None else last.recv
         return BookView(levels, last.inst or "", last.ts, last.recv, last.seq, max(0.0, (now - heard) / 1e9))
 
+    def keep(self) -> None:
+        """Have its levels kept, from its next snapshot on if they are not yet."""
+        self.keeping = self.parsed and self.traits.sequenced
+
     # -- the connections that bring it
 
     def source(self) -> Source:

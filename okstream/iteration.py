@@ -4,9 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from .fanout import records
 from .lane import Lane
 from .records import AnyRecord
+from .rendering import records
 
 
 class Iteration:

@@ -12,6 +12,9 @@ from typing import Any
 from .continuity import Continuity, Delivery
 from .records import Book, DataRecord, Gap, Statement, Status
 
+_ROW_WEIGHT = 700
+"""Bytes that one level of a snapshot is taken to hold of memory."""
+
 _ENDLESS: dict[str, Any] = {"until": None, "until_ts": None, "lost": None}
 
 
@@ -178,7 +181,7 @@ class Losses:
             return Delivery(feed)
         self.renewing.discard(feed)
         self.renewed[feed] = newest
-        return Delivery(feed, (), [book], delivery.text)
+        return Delivery(feed, (), [book], delivery.text, _ROW_WEIGHT * (len(book.bids) + len(book.asks)))
 
     def _superseded(self, delivery: Delivery) -> bool:
         """Whether a book that was renewed holds what `delivery` says."""

@@ -23,19 +23,21 @@ from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import Fanout, Flow
 from .feed import Delivery, Feed
+from .filters import Filters
 from .following import Following
 from .inflate import CAP, INFLATING
 from .iteration import Iteration
 from .journal import Journal
-from .lane import Lane
+from .lanes import Lanes
 from .links import Links, Wiring
 from .options import LANE_BYTES, LaneOptions
 from .places import Places, cancelled, finished
+from .pump import Surroundings
 from .records import SCHEMA, AnyRecord, Status
 from .sampling import sampling
 from .sinks import Sink
 from .statements import Statements, position
-from .states import Stats, StreamState, SubscriptionState
+from .states import SinkState, Stats, StreamState, SubscriptionState
 from .venues import Venue
 from .version import VERSION
 from .wanted import Wanted
@@ -100,23 +102,29 @@ class Stream:
         self._wall_ns = wall_ns
         self._cap = inflate_cap
         self._statements = Statements(secrets.token_hex(4))
-        self._fanout = Fanout(sinks, lane_bytes, wall_ns, statements, count)
+        chance = chance or random.Random()
+        around = Surroundings(self._statements, wall_ns, chance)
+        self._fanout = Fanout(sinks, LaneOptions(bytes=lane_bytes, statements=statements), around, count)
+        if any(pump.options.when_full == "block" for pump in self._fanout.pumps):
+            raise ConfigError("`block` is for replays: an exchange does not wait")
+        self._lanes = Lanes(self._fanout, lambda: Delivery(None, [self._head()]), self._fail)
         self._sampling = sampling(depth, every, self._fanout.raw, self._sampled, self._fanout.put, wall_ns)
         wiring = Wiring(
             self._sampling.put if self._sampling else self._fanout.put, self._settle, wall_ns,
-            chance or random.Random(), inflate_cap,
+            chance, inflate_cap,
             self._fanout.parsed, self._fanout.raw, proxy, tls, redundancy, rotate_after, tuple(local), journal,
         )  # fmt: skip
         self._links = Links(wiring, named, lambda link: self._task(link.run(), self._link_tasks, link.name))
-        self._wanted = Wanted(self._links, self._statements, self._fanout.parsed, self._fanout.forget)
+        self._wanted = Wanted(
+            self._links, self._statements, self._fanout.parsed, self._fanout.forget,
+            lambda: self._sampling is not None or self._fanout.keeps,
+        )  # fmt: skip
         self._feeds = self._wanted.feeds
         self._following = Following(
             self._links, self._wanted, lambda work, name: self._task(work, self._link_tasks, name)
         )
         self._link_tasks: set[asyncio.Task[None]] = set()
-        self._pump_tasks: set[asyncio.Task[None]] = set()
         self._iteration: Iteration | None = None
-        self._lane_bytes = lane_bytes
         self._journal = journal
         self._failure: BaseException | None = None
         self._open = False
@@ -133,16 +141,14 @@ class Stream:
             await self._places.open()
             if self._journal is not None:
                 self._journal.open(self._statements.instance, self._wall_ns())
-            await self._fanout.open()
+            await self._lanes.open()
         except BaseException:
             await self.close()
             raise
-        for pump in self._fanout.pumps:
-            self._task(pump.run(), self._pump_tasks, "pump")
         if self._sampling is not None:
             self._task(self._sampling.run(), self._link_tasks, "sampling")
         self._open = True
-        self._say("started", {"version": VERSION, "schema": SCHEMA, "instance": self._statements.instance})
+        self._put(self._head())
         return self
 
     async def __aexit__(
@@ -163,16 +169,12 @@ class Stream:
         async with self._closing:
             await cancelled(self._link_tasks)
             if self._open and not self._ended.is_set():
-                self._say("ended", None)
+                self._put(self._status("ended", None))
             self._open = False
             self._end()
-            # A write that outlasts the deadline is ended first: sinks are never closed while they write.
-            deadline = asyncio.get_running_loop().call_later(drain, self._hurry)
             try:
-                self.lost = await self._fanout.drain(list(self._pump_tasks), drain + _GRACE)
+                self.lost = await self._lanes.close(drain)
             finally:
-                deadline.cancel()
-                await cancelled(self._pump_tasks)
                 await self._links.close()
                 await self._places.close()
                 if self._journal is not None:
@@ -187,7 +189,8 @@ class Stream:
             self._iteration.lane.ready.set()
 
     def _hurry(self) -> None:
-        for task in (*self._link_tasks, *self._pump_tasks):
+        self._lanes.hurry()
+        for task in self._link_tasks:
             task.cancel()
 
     async def wait(self) -> None:
@@ -196,7 +199,7 @@ class Stream:
 
         Raises:
             RefusedError: a venue refused us before it ever let us in.
-            SinkError: a sink failed; ReaderGoneError where its reader left.
+            SinkError: the last sink failed; ReaderGoneError where its reader left.
         """
         waits = [asyncio.ensure_future(work) for work in (self._ended.wait(), self._fanout.done())]
         try:
@@ -209,6 +212,35 @@ class Stream:
     async def refused(self) -> None:
         """Wait until the exchange serves nothing, or nothing any more, of what is subscribed to."""
         await self._wanted.refused()
+
+    # -- sinks
+
+    async def add_sink(self, sink: Sink, options: LaneOptions | None = None) -> str:
+        """
+        Have records go to one more sink from now on; return its name.
+
+        Raises:
+            ConfigError: its options make no sense here, or this stream has no text of its form.
+            SinkError: it cannot be opened.
+        """
+        self._must_be_open()
+        filters = Filters(options or LaneOptions())
+        for feed, _ in self._feeds.values():
+            filters.check(feed.venue, feed.sub)
+        if self._iteration is None:
+            self._fanout.unread()
+        name = await self._lanes.add(sink, options)
+        self._keep()
+        return name
+
+    async def remove_sink(self, name: str, drain: float = DRAIN) -> SinkState:
+        """
+        Have a sink write what waits for it, for at most `drain` seconds, and close it; return how it ended.
+
+        Raises:
+            ConfigError: there is no sink of that name.
+        """
+        return await self._lanes.remove(name, drain)
 
     # -- subscriptions
 
@@ -236,6 +268,8 @@ class Stream:
         place = await self._places.reach(venue)
         asked = [self._links.assign(place, sub) for sub in read(channel, items, account)]
         self._must_be_open()
+        for sub in asked:
+            self._fanout.check(place.name, sub)
         begun = [sub for sub in asked if sub.is_pattern and not self._following.follows(place, sub)]
         try:
             async with asyncio.timeout(timeout):
@@ -300,7 +334,7 @@ class Stream:
             for key, (feed, _) in self._feeds.items()
             for last in [feed.last]
         ]
-        return StreamState(subscriptions, [])
+        return StreamState(subscriptions, self._fanout.states)
 
     def book(self, inst: str, channel: str = "book", *, venue: str | Venue | None = None) -> BookView:
         """
@@ -317,6 +351,7 @@ class Stream:
                       if (place, sub.channel, sub.inst) == (name, channel, inst)), None)  # fmt: skip
         if known is None:
             raise ConfigError(f"{channel}:{inst} is not subscribed to at {name}")
+        known.keep()
         return known.view(self._wall_ns())
 
     def stats(self) -> Stats:
@@ -350,9 +385,8 @@ class Stream:
             raise ConfigError("sinks that take raw text leave no records to iterate over")
         if not self._ended.is_set():
             self._must_be_open()
-        if self._fanout.pumps:
-            self._fanout.lanes.append(Lane(LaneOptions(bytes=self._lane_bytes), wall_ns=self._wall_ns))
-        self._iteration = Iteration(self._fanout.lanes[-1], self._ended, lambda: self._failure)
+        self._iteration = Iteration(self._fanout.read(), self._ended, lambda: self._failure)
+        self._keep()
         return self._iteration
 
     # -- inside
@@ -377,11 +411,22 @@ class Stream:
     def _settle(self, feed: Feed, refusal: Refusal | None) -> None:
         self._wanted.settle(feed, refusal)
 
-    def _say(self, state: str, detail: Any) -> None:
-        said = Status(self._places.name, None, None, None, None, self._wall_ns(), state, detail)
+    def _status(self, state: str, detail: Any) -> Status:
+        return Status(self._places.name, None, None, None, None, self._wall_ns(), state, detail)
+
+    def _head(self) -> Status:
+        return self._status("started", {"version": VERSION, "schema": SCHEMA, "instance": self._statements.instance})
+
+    def _put(self, said: Status) -> None:
         if self._journal is not None:
             self._journal.said(said)
         self._fanout.put([Delivery(None, [said])])
+
+    def _keep(self) -> None:
+        """Have the levels of books kept from now on, if somebody may come to need them."""
+        if self._fanout.keeps:
+            for feed, _ in self._feeds.values():
+                feed.keep()
 
     def _task(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"okstream {name}")
@@ -390,10 +435,11 @@ class Stream:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._link_tasks.discard(task)
-        self._pump_tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
-        for link_task in self._link_tasks:
-            link_task.cancel()
+        for task in self._link_tasks:
+            task.cancel()
         self._end()

@@ -25,14 +25,23 @@ class Wanted:
         statements: see Feed.
         parsed: whether anybody wants records.
         forget: told of each feed that has ended.
+        keeps: whether somebody may come to need the levels of books.
     """
 
-    def __init__(self, links: Links, statements: Statements, parsed: bool, forget: Callable[[Feed], None]) -> None:
+    def __init__(
+        self,
+        links: Links,
+        statements: Statements,
+        parsed: bool,
+        forget: Callable[[Feed], None],
+        keeps: Callable[[], bool],
+    ) -> None:
         self.feeds: dict[tuple[str, Subscription], tuple[Feed, Group]] = {}
         self._links = links
         self._statements = statements
         self._parsed = parsed
         self._forget = forget
+        self._keeps = keeps
         self._waiting: dict[Feed, set[asyncio.Future[Refusal | None]]] = {}
         self._answered = asyncio.Event()
 
@@ -67,6 +76,8 @@ class Wanted:
 
     def settle(self, feed: Feed, refusal: Refusal | None) -> None:
         """The exchange has answered. What is refused later stays, so that its state can be seen."""
+        if feed in self._links.canaries:
+            return
         self._answered.set()
         waiters = self._waiting.pop(feed, None)
         if waiters is None:
@@ -133,14 +144,16 @@ class Wanted:
         return feed
 
     def _new(self, venue: Venue, sub: Subscription) -> Feed:
-        return Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed, keeps=True)
+        return Feed(sub, venue.name, load(venue.dialect), self._statements, parsed=self._parsed, keeps=self._keeps())
 
     def _accompany(self, feed: Feed, group: Group) -> None:
         """Subscribe to the channel whose silence tells that `feed`, which may be silent for days, is cut off."""
         canary = feed.traits.canary
-        if canary is None or canary in group.feeds or not self._parsed:
+        if canary is None or not self._parsed or not self._links.canaries.isdisjoint(group.feeds.values()):
             return
-        companion = self._new(group.venue, Subscription(canary.rstrip(":"), account=feed.sub.account))
+        companion = self._new(group.venue, replace(canary, account=feed.sub.account))
+        if companion.traits.key in group.feeds:
+            return
         self._links.canaries.add(companion)
         self._links.group(group.venue, companion.traits, feed.sub.account)
         group.add(companion, canary=True)

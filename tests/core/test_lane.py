@@ -1,22 +1,25 @@
 """One consumer's buffer: bounded, honest about what it drops, and in order."""
 
 import asyncio
+import random
 import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from exchange import RECV, Call, book, gaps, push, records, trades, words
+from exchange import RECV, STATEMENTS, Call, book, gaps, push, records, trades, words
 from exchange import source as one_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from okstream.entries import Entry
-from okstream.fanout import Fanout, entries
+from okstream.fanout import Fanout
 from okstream.feed import Delivery, Feed
 from okstream.lane import Lane
 from okstream.options import LaneOptions
+from okstream.pump import Surroundings
 from okstream.records import Gap, Status
+from okstream.rendering import entries
 from okstream.source import Source
 
 TRADES, BOOK = "trades:BTC-USDT", "book:BTC-USDT"
@@ -274,11 +277,17 @@ class Slow:
         await self.go.wait()
 
 
+def served(sink: Slow, limit: int, count: int | None = None) -> Fanout:
+    around = Surroundings(STATEMENTS, lambda: RECV, random.Random(1))
+    return Fanout([sink], LaneOptions(bytes=limit), around, count)
+
+
 def test_what_was_dropped_before_the_count_was_reached_is_lost_and_what_waits_after_it_is_not():
     async def scenario(dropping: bool) -> tuple[int, int, int]:
         sink, source = Slow(), lived()
-        fanout = Fanout([sink], 20_000, lambda: RECV, True, 5)
+        fanout = served(sink, 20_000, 5)
         (pump,) = fanout.pumps
+        await pump.start()
         pumping = asyncio.create_task(pump.run())
         fanout.put(source.push(trades(2), RECV, weight=600))
         await asyncio.sleep(0)
@@ -289,7 +298,10 @@ def test_what_was_dropped_before_the_count_was_reached_is_lost_and_what_waits_af
         await pump.done.wait()
         for number in range(2000, 4000):  # nobody asked for these
             fanout.put(source.push(trades(number), RECV, weight=600))
-        return pump.written, before, await fanout.drain([pumping], 1)
+        pump.finish()
+        await pumping
+        await pump.close()
+        return pump.written, before, fanout.lost
 
     written, dropped, told = asyncio.run(scenario(dropping=True))
     assert written == 5
@@ -303,7 +315,8 @@ def test_a_lane_of_books_takes_no_more_memory_than_its_bound(rows: int):
         sink, bound = Slow(), 8 << 20
         call = Call([BOOK])
         call.accept()
-        fanout = Fanout([sink], bound, lambda: RECV, True, None)
+        fanout = served(sink, bound)
+        await fanout.pumps[0].start()
         pumping = asyncio.create_task(fanout.pumps[0].run())
         tracemalloc.start()
         try:

@@ -8,11 +8,11 @@ from exchange import feed as one_feed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from okstream.fanout import records
 from okstream.feed import Delivery, Feed
 from okstream.lane import Lane
 from okstream.options import LaneOptions
 from okstream.records import Book, Gap
+from okstream.rendering import records
 from okstream.source import Source
 
 WEIGHT = 100

@@ -1,0 +1,226 @@
+"""
+What a sink's stream says of records that its lane had and the sink has not, line by line.
+
+`Starts` says what may be missing since a run before this one, `Holes` what could not be written. Both put two gap lines
+directly before the next line of the same subscription.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from .channels import Subscription
+from .continuity import Continuity
+from .entries import RAW, Entry, Head
+from .records import Book, Gap, encode
+from .sinks import Proven
+from .statements import Statements, position
+
+Key = tuple[str, str | None, str | None, str | None]
+Place = tuple[str | int | None, int | None]
+"""A trade id or a book's sequence, and the exchange's time in ms, as far as there are any."""
+
+_STATEMENTS = ("gap", "status")
+_ACTIONS = ("snapshot", "update")
+
+
+def is_data(entry: Entry) -> bool:
+    return entry.feed is not None or entry.type not in _STATEMENTS
+
+
+def key(entry: Entry) -> Key:
+    """Return what tells the subscription of `entry` from others: venue, channel, instrument, account."""
+    feed = entry.feed
+    if isinstance(feed, Continuity):
+        return feed.venue, feed.sub.channel, feed.sub.inst, feed.sub.account
+    return entry.venue, entry.channel, entry.inst, entry.account
+
+
+def place(entry: Entry | None) -> Place:
+    """Return where `entry` stands in its subscription."""
+    if entry is None:
+        return None, None
+    about = entry.about
+    if not isinstance(about, Head):
+        return position(about), about.ts
+    # An identity read back: the key of a trade, a fill or a numbered book is in it, see identities.py.
+    parts = entry.identity.split(":")
+    if entry.type == "trade":
+        return parts[-1], entry.ts
+    if entry.type == "fill" and len(parts) > 2:
+        return parts[-2], entry.ts
+    if entry.type == "book" and len(parts) > 3 and parts[-4] in _ACTIONS:
+        return int(parts[-2]), entry.ts
+    return None, entry.ts
+
+
+def is_change(entry: Entry) -> bool:
+    """Whether `entry` changes a book, so that it is of no use where one before it is missing."""
+    about = entry.about
+    if isinstance(about, Head):
+        return about.type == "book" and entry.fields.get("action") == "update"
+    return isinstance(about, Book) and about.action == "update"
+
+
+class Starts:
+    """
+    The gaps of reason `start`: open before the first line of a subscription, closed before its first data.
+
+    What a gap of before that data would say lies within it, and is left out.
+    """
+
+    def __init__(self, statements: Statements, wall_ns: Callable[[], int]) -> None:
+        self._proven: dict[Key, Proven] = {}
+        self._open: dict[Key, Gap] = {}
+        self._statements = statements
+        self._wall_ns = wall_ns
+
+    def __bool__(self) -> bool:
+        return bool(self._proven or self._open)
+
+    def know(self, proven: Iterable[Proven]) -> None:
+        """Something is proven; what was proven before stands."""
+        for one in proven:
+            self._proven.setdefault((one.venue, one.channel, one.inst, one.account), one)
+
+    def tend(self, entries: list[Entry]) -> list[Entry]:
+        """Return `entries` with what is to be said between them."""
+        told: list[Entry] = []
+        for entry in entries:
+            which = self._which(entry)
+            if which in self._proven:
+                one = self._proven.pop(which)
+                gap = _gap(self._statements, which, "start", self._wall_ns(), (one.after, one.after_ts))
+                self._open[which] = gap
+                told.append(Entry(encode(gap), gap))
+            if which in self._open:
+                if is_data(entry):
+                    end = _closed(self._open.pop(which), place(entry), self._wall_ns())
+                    told.append(Entry(encode(end), end))
+                elif isinstance(entry.about, Gap):
+                    continue
+            told.append(entry)
+        return told
+
+    def _which(self, entry: Entry) -> Key:
+        """Return the key under which something is proven: of the record itself, where its subscription is of many."""
+        which = key(entry)
+        if which not in self._proven and which not in self._open and which[2] is None:
+            return entry.venue, entry.channel, entry.inst, entry.account
+        return which
+
+
+class _Hole:
+    __slots__ = ("after", "book", "until")
+
+    def __init__(self, after: Place, book: bool, until: Place | None) -> None:
+        self.after = after
+        self.book = book
+        self.until = until
+
+
+class Holes:
+    """
+    What could not be written, by subscription.
+
+    Changes of a book that lost one are left out until its next snapshot; they count as `dropped`.
+
+    Args:
+        reason: of the gaps.
+        renew: asks for a snapshot of a book.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        statements: Statements,
+        wall_ns: Callable[[], int],
+        renew: Callable[[Continuity], None],
+    ) -> None:
+        self.dropped = 0
+        self._reason = reason
+        self._holes: dict[Key, _Hole] = {}
+        self._doubted: set[Key] | None = None
+        self._statements = statements
+        self._wall_ns = wall_ns
+        self._renew = renew
+
+    def __bool__(self) -> bool:
+        return bool(self._holes) or self._doubted is not None
+
+    def add(self, entry: Entry, after: Entry | None, until: Entry | None = None) -> None:
+        """`entry` is missing: between `after` and, if it was written already, `until`."""
+        which = key(entry)
+        feed = entry.feed if isinstance(entry.feed, Continuity) else None
+        known = self._holes.get(which)
+        book = entry.type == "book" and (feed is None or feed.traits.incremental)
+        if known is None:
+            self._holes[which] = _Hole(place(after), book, place(until) if until is not None and not book else None)
+        else:
+            known.until = place(until) if until is not None and not book else None
+            known.book = known.book or book
+        if book and feed is not None:
+            self._renew(feed)
+
+    def doubt(self) -> None:
+        """Something is missing, and nobody knows of what."""
+        self._doubted = set()
+
+    def tend(self, entries: list[Entry], last: Callable[[Entry], Entry | None]) -> list[Entry]:
+        """Return what is to be written of `entries`, with the gaps between them; `last`: what was written before."""
+        told: list[Entry] = []
+        for entry in entries:
+            if not is_data(entry):
+                told.append(entry)
+                continue
+            which = key(entry)
+            hole = self._holes.get(which)
+            if hole is None and self._doubted is not None and which not in self._doubted:
+                self._doubted.add(which)
+                hole = self._suspected(entry, last(entry))
+                if hole is not None:
+                    self._holes[which] = hole
+            if hole is not None:
+                if hole.book and is_change(entry):
+                    self.dropped += 1
+                    continue
+                del self._holes[which]
+                told += self._gap(which, hole.after, hole.until or place(entry))
+            told.append(entry)
+        return told
+
+    def unsaid(self) -> list[Entry]:
+        """Return the gaps that nothing followed; called once, at the end."""
+        now = self._wall_ns()
+        gaps = []
+        for which, hole in self._holes.items():
+            if hole.until is not None:
+                gaps += self._gap(which, hole.after, hole.until)
+            else:
+                gap = _gap(self._statements, which, self._reason, now, hole.after)
+                gaps.append(Entry(encode(gap), gap))
+        self._holes.clear()
+        return gaps
+
+    def _suspected(self, entry: Entry, last: Entry | None) -> _Hole | None:
+        """Return a hole before `entry`, unless it names the one before it and that is there."""
+        if entry.type == "book":
+            fields, (seq, _) = entry.fields, place(last)
+            if fields.get("prev") is not None and fields.get("prev") == seq:
+                return None
+            return _Hole(place(last), fields.get("action") == "update", None)
+        return _Hole(place(last), False, None)
+
+    def _gap(self, which: Key, after: Place, until: Place) -> list[Entry]:
+        now = self._wall_ns()
+        gap = _gap(self._statements, which, self._reason, now, after)
+        return [Entry(encode(said), said) for said in (gap, _closed(gap, until, now))]
+
+
+def _gap(statements: Statements, which: Key, reason: str, recv: int, after: Place) -> Gap:
+    venue, channel, inst, account = which
+    gap = statements.gap(venue, Subscription(channel or RAW, inst, (), account), reason, recv, None)
+    return replace(gap, after=after[0], after_ts=after[1])
+
+
+def _closed(gap: Gap, until: Place, recv: int) -> Gap:
+    return replace(gap, state="closed", recv=recv, until=until[0], until_ts=until[1])

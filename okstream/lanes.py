@@ -1,0 +1,129 @@
+"""The sinks of a stream while it runs: they come and go, and fail, each for itself."""
+
+import asyncio
+from collections.abc import Callable
+
+from .continuity import Delivery
+from .fanout import Fanout
+from .options import LaneOptions
+from .pump import CLOSING, Pump
+from .sinks import Sink
+from .states import SinkState
+
+_GRACE = 1.0
+
+
+class Lanes:
+    """
+    Runs what empties the lanes of `fanout`.
+
+    Args:
+        head: what the stream of a sink begins with that comes later.
+        forsaken: told what the last sink failed by, or one whose failure is to be the end.
+    """
+
+    def __init__(self, fanout: Fanout, head: Callable[[], Delivery], forsaken: Callable[[BaseException], None]) -> None:
+        self.fanout = fanout
+        self._head = head
+        self._forsaken = forsaken
+        self._tasks: dict[Pump, asyncio.Task[None]] = {}
+        self._hurried = False
+        self._adding = asyncio.Lock()
+
+    async def open(self) -> None:
+        """
+        Open all sinks, and begin to write.
+
+        Raises:
+            SinkError: one cannot be opened, or none.
+        """
+        for pump in self.fanout.pumps:
+            await pump.start()
+        for pump in list(self.fanout.pumps):
+            if pump.failure is None:
+                self._run(pump)
+            else:
+                self.fanout.leave(pump)
+        failures = [pump.failure for pump in self.fanout.pumps if pump.failure is not None]
+        if self.fanout.forsaken:
+            raise failures[0]
+
+    async def add(self, sink: Sink, options: LaneOptions | None) -> str:
+        """
+        Open one more sink; return its name.
+
+        Raises:
+            ConfigError: its options make no sense here. SinkError: it cannot be opened.
+        """
+        async with self._adding:
+            pump = self.fanout.add(sink, options)
+            pump.lane.put([self._head()])
+            try:
+                await pump.start()
+            except BaseException:
+                self.fanout.remove(pump)
+                await pump.close(_GRACE)
+                raise
+            if pump.failure is None:
+                self._run(pump)
+            else:
+                self.fanout.leave(pump)
+            return pump.name
+
+    async def remove(self, name: str, drain: float) -> SinkState:
+        """
+        Let a sink write what waits for at most `drain` seconds, and close it; return how it ended.
+
+        Raises:
+            ConfigError: there is no sink of that name.
+        """
+        pump = self.fanout.find(name)
+        self.fanout.leave(pump)
+        await self._end([pump], drain)
+        state = pump.state
+        if pump in self.fanout.pumps:
+            self.fanout.remove(pump)
+        return state
+
+    async def close(self, drain: float) -> int:
+        """Let all sinks write what waits for at most `drain` seconds, and close them; return what was lost."""
+        await self._end(list(self.fanout.pumps), drain)
+        return self.fanout.lost
+
+    def hurry(self) -> None:
+        """Leave out what takes time."""
+        self._hurried = True
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _end(self, pumps: list[Pump], drain: float) -> None:
+        for pump in pumps:
+            pump.finish()
+        tasks = [self._tasks[pump] for pump in pumps if pump in self._tasks]
+        late: set[asyncio.Task[None]] = set(tasks)
+        if tasks and not self._hurried:
+            _, late = await asyncio.wait(tasks, timeout=drain)
+        for task in late:
+            task.cancel()
+        # A sink is never closed while it writes.
+        if late:
+            await asyncio.wait(late)
+        await asyncio.gather(*(pump.close(_GRACE if self._hurried else CLOSING) for pump in pumps))
+
+    def _run(self, pump: Pump) -> None:
+        pump.on_failed = self._failed
+        task = asyncio.get_running_loop().create_task(pump.run(), name=f"okstream sink {pump.name}")
+        self._tasks[pump] = task
+        task.add_done_callback(lambda done: self._ended(pump, done))
+
+    def _failed(self, pump: Pump) -> None:
+        """Nobody else notices, unless it was the last."""
+        self.fanout.leave(pump)
+        assert pump.failure is not None
+        if pump.fatal or self.fanout.forsaken:
+            self._forsaken(pump.failure)
+
+    def _ended(self, pump: Pump, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(pump, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._forsaken(error)

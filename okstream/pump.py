@@ -1,0 +1,409 @@
+"""
+What empties a lane into its sink: batches, attempts, what can never be written, and how the sink is doing.
+
+A sink does nobody harm. It is tried again for as long as it says that this may help; when it fails for good, or by a
+mistake of its own, its lane is let go, and all others go on.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .batching import Batch, Batches
+from .deadletters import DeadLetters
+from .declaring import Holes, Starts, is_data, key
+from .entries import Entry
+from .errors import ConfigError, ReaderGoneError, RejectedError, ReopenError, RetryError, SinkError, SpoolFullError
+from .lane import Lane
+from .options import LaneOptions
+from .sinks import Remembering, Sink
+from .spooling import Spooling
+from .statements import Statements
+from .states import Condition, SinkState
+from .steps import timed
+from .threaded import Threaded
+
+log = logging.getLogger("okstream.sinks")
+
+SLOW = 0.05
+"""Seconds that a step of a sink's `write` may hold the loop without being counted."""
+
+_WARN_EVERY = 60.0
+CLOSING = 10.0
+"""Seconds that a sink has to close."""
+
+_FORGETFUL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all pumps of a stream share: numbers of gaps, the wall clock, randomness, and a clock of steps."""
+
+    statements: Statements
+    wall_ns: Callable[[], int]
+    chance: random.Random
+    clock: Callable[[], float] = time.perf_counter
+
+
+class Pump:
+    """
+    Empties one lane into one sink, until told to finish.
+
+    `done` is set when `count` data records (raw: messages) are written, or when nothing more ever will be; `failure` is
+    what the sink failed by.
+
+    Args:
+        name: what states, logs and dead letters call the sink.
+        count: data records after which nothing more is written.
+
+    Raises:
+        ConfigError: the options make no sense.
+    """
+
+    def __init__(
+        self, sink: Sink, options: LaneOptions, name: str, around: Surroundings, *, count: int | None = None
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.lane = Lane(options, wall_ns=around.wall_ns)
+        self.done = asyncio.Event()
+        self.failure: BaseException | None = None
+        self.written = 0
+        self.closed = False
+        self.on_failed: Callable[[Pump], None] = lambda pump: None
+        _check(options)
+        facts = options.threaded if options.threaded is not None else getattr(sink, "threaded", False)
+        self._inner = sink
+        self._sink: Sink | Threaded = Threaded(sink, name) if facts else sink
+        self._around = around
+        self._starts = Starts(around.statements, around.wall_ns)
+        self._holes = Holes("sink", around.statements, around.wall_ns, self.lane.renew)
+        self._batches = Batches(self.lane, options, sink, count, self._tended)
+        self._spooling: Spooling | None = None
+        if options.spool is not None:
+            self._spooling = Spooling(self._batches, options, name, self._starts, self._holes, around)
+        self._letters: DeadLetters | None = None
+        if options.dead_letters is not None:
+            self._letters = DeadLetters(options.dead_letters, options.dead_letter_bytes, name)
+        self._last: dict[object, Entry] = {}
+        self._pending: Sequence[Entry] = ()
+        self._batch: Batch | None = None
+        self._opened = False
+        self._given_up = 0
+        self._state: Condition = "starting"
+        self._since = around.wall_ns()
+        self._detail: str | None = None
+        self._retries = self._rejected = self._dead = self._slow = 0
+        self._warned: dict[str, float] = {}
+
+    @property
+    def lost(self) -> int:
+        """Data records that the sink did not get, of those it was to get; once it is over, those that waited, too."""
+        gone = self._rejected - self._dead + self._holes.dropped + self._given_up
+        if self._spooling is not None:
+            gone += self._spooling.lost
+        return gone + (self._batches.lost if self.closed else self._batches.dropped)
+
+    @property
+    def fatal(self) -> bool:
+        """Whether it failed by what is to end the stream."""
+        return isinstance(self.failure, SpoolFullError)
+
+    @property
+    def state(self) -> SinkState:
+        """How the sink is doing."""
+        now, lane, spooling = self._around.wall_ns(), self.lane, self._spooling
+        times = [self._pending[0].recv] if self._pending else []
+        times += [lane.oldest] if lane.oldest is not None else []
+        return SinkState(
+            name=self.name, state=self._state, since=self._since, detail=self._detail,
+            waiting=lane.waiting + self._batches.under_way, bytes=lane.weight + lane.held,
+            dropped=lane.dropped, written=self.written, retries=self._retries, rejected=self._rejected,
+            slow_writes=self._slow, lost=self.lost, dead_letters=self._dead,
+            spooled=spooling.waiting if spooling else 0, spool_bytes=spooling.size if spooling else 0,
+            oldest=max(0.0, (now - min(times)) / 1e9) if times else None,
+        )  # fmt: skip
+
+    # -- its life
+
+    async def start(self) -> None:
+        """
+        Open what has to be open before the stream is.
+
+        Raises:
+            SinkError: the sink cannot be opened, and that is to be the end. SpoolError: nor can its spool.
+        """
+        if self._spooling is not None:
+            await self._spooling.open()
+        try:
+            if self.options.on_start != "retry":
+                await self._open()
+        except (SinkError, OSError) as error:
+            if self.options.on_start == "fail":
+                raise error if isinstance(error, SinkError) else SinkError(f"{self.name}: {error}") from error
+            log.warning("%s cannot be opened and is left out: %s", self.name, error)
+            self._fail(error)
+        else:
+            if self._spooling is not None:
+                self._spooling.start()
+
+    async def run(self) -> None:
+        """Write what comes; returns after `finish`, or when the sink has failed: see `failure`."""
+        if self.failure is not None:
+            return
+        try:
+            await self._pumped()
+        except ReaderGoneError as error:
+            log.info("%s: %s", self.name, error)
+            self._fail(error)
+        except SinkError as error:
+            log.error("%s failed: %s", self.name, error)
+            self._fail(error)
+        except Exception as error:  # whatever a sink of anybody's raises: the boundary between it and okstream
+            log.exception("%s failed, which is a mistake of its own", self.name)
+            self._fail(error)
+        if self._state == "failed":
+            await self.close()
+
+    def finish(self) -> None:
+        """Write what waits, then return from `run`."""
+        (self._spooling or self._batches).finish()
+
+    async def close(self, within: float = CLOSING) -> None:
+        """Close the sink, `within` so many seconds; `run` has ended."""
+        if self.closed:
+            return
+        self.closed = True
+        self.done.set()
+        try:
+            async with asyncio.timeout(within):
+                await self._sink.close()
+        except Exception as error:  # the same boundary: what is closed for good can do no more harm
+            log.warning("%s was not closed properly: %s", self.name, str(error) or type(error).__name__)
+        if self._spooling is not None:
+            if self._batch is not None and self._pending:
+                self._batch.entries = list(self._pending)
+            await self._spooling.close(self._batch)
+
+    async def _pumped(self) -> None:
+        attempt = 0
+        while not self._opened:
+            try:
+                await self._open()
+            except (RetryError, OSError) as error:
+                attempt = await self._pause(attempt, error)
+        supply = self._spooling or self._batches
+        if self._spooling is None:
+            self._batches.start()
+        while (batch := await supply.next()) is not None:
+            self._batch = batch
+            await self._deliver(batch)
+            self._batch = None
+            if self._spooling is not None:
+                await self._spooling.done(batch)
+            else:
+                self._batches.done(batch)
+            if self._batches.reached:
+                self.done.set()
+        if self._holes:
+            await self._deliver(Batch(self._holes.unsaid(), 0))
+
+    async def _open(self) -> None:
+        await self._sink.open()
+        first, self._opened = not self._opened, True
+        if first and isinstance(self._inner, Remembering):
+            proven = self._inner.proven
+            told = await self._sink.ask(proven) if isinstance(self._sink, Threaded) else proven()
+            if self._spooling is None:
+                self._starts.know(told)
+            else:
+                self._spooling.know(told)
+        self._enter("ok", None)
+
+    def _fail(self, error: BaseException) -> None:
+        """Let go of all that waits, unless it can be put on the disk."""
+        self.failure = error
+        if self._spooling is None:
+            self._given_up = self.lane.waiting + self._batches.under_way
+            self.lane.clear()
+            self._batches.clear()
+            self._batch, self._pending = None, ()
+        self._enter("failed", str(error) or type(error).__name__)
+        self.done.set()
+        self.on_failed(self)
+
+    def _enter(self, state: Condition, detail: str | None) -> None:
+        if state != self._state:
+            self._state, self._since = state, self._around.wall_ns()
+        self._detail = detail
+
+    # -- its batches
+
+    def _tended(self, made: list[Entry]) -> list[Entry]:
+        return self._starts.tend(made) if self._starts else made
+
+    async def _deliver(self, batch: Batch) -> None:
+        """Write `batch`, however many attempts it takes."""
+        pending: Sequence[Entry] = batch.entries
+        attempt = 0
+        while pending:
+            if self._holes:
+                pending = self._around_holes(batch, pending)
+            self._pending = pending
+            left: Sequence[int] = ()
+            rejected: dict[int, str] = {}
+            trouble: Exception | None = None
+            try:
+                await self._write(pending)
+            except RejectedError as error:
+                rejected = error.rejected
+            except RetryError as error:
+                trouble, rejected = error, error.rejected
+                named = range(len(pending)) if error.pending is None else error.pending
+                left = [at for at in named if at not in rejected]
+            except OSError as error:
+                trouble, left = error, range(len(pending))
+            if trouble is not None and left:
+                attempt = 0 if len(left) < len(pending) else attempt
+                if self.options.retries is not None and attempt >= self.options.retries:
+                    rejected = rejected | dict.fromkeys(left, f"after {attempt + 1} attempts: {trouble}")
+                    left = ()
+            await self._account(batch, pending, left, rejected)
+            pending = [pending[at] for at in left]
+            if pending and trouble is not None:
+                attempt = await self._pause(attempt, trouble)
+                if not isinstance(trouble, RetryError) or isinstance(trouble, ReopenError):
+                    attempt = await self._reopened(attempt)
+        self._pending = ()
+        if self._state != "ok":
+            log.info("%s is written to again", self.name)
+            self._enter("ok", None)
+
+    async def _write(self, entries: Sequence[Entry]) -> None:
+        work: Awaitable[None] = self._sink.write(entries)
+        if isinstance(work, Coroutine):
+            await timed(work, self._around.clock, self._stepped)
+        else:
+            await work
+
+    async def _reopened(self, attempt: int) -> int:
+        """Close the sink, and open it as soon as that is possible; return how many attempts that makes."""
+        try:
+            await self._sink.close()
+        except (SinkError, OSError) as error:
+            log.info("%s was not closed properly: %s", self.name, error)
+        while True:
+            try:
+                await self._sink.open()
+            except (RetryError, OSError) as error:
+                attempt = await self._pause(attempt, error)
+            else:
+                return attempt
+
+    async def _pause(self, attempt: int, error: BaseException) -> int:
+        """Wait before the next attempt: at random, twice as long each time."""
+        if self._state != "starting":
+            if self._state == "ok":
+                log.warning("%s is tried again until it works: %s", self.name, error)
+            self._enter("recovering", str(error) or type(error).__name__)
+        else:
+            if self._detail is None:
+                log.warning("%s cannot be opened yet: %s", self.name, error)
+            self._detail = str(error) or type(error).__name__
+        self._retries += 1
+        most = min(self.options.retry_most, self.options.retry_first * 2.0 ** min(attempt, 30))
+        await asyncio.sleep(self._around.chance.uniform(0.0, most))
+        return attempt + 1
+
+    async def _account(
+        self, batch: Batch, pending: Sequence[Entry], left: Sequence[int], rejected: dict[int, str]
+    ) -> None:
+        """Count what was written and what never will be, and see to the latter."""
+        if not left and not rejected:
+            written, data = pending, batch.data
+        else:
+            out = {*left, *rejected}
+            written = [entry for at, entry in enumerate(pending) if at not in out]
+            data = sum(map(is_data, written))
+            if rejected:
+                await self._buried(pending, out, rejected)
+                lost = sum(is_data(pending[at]) for at in rejected)
+                self._rejected += lost
+                self._part(batch, lost)
+            self._part(batch, data)
+        self.written += data
+        if self._spooling is not None:
+            self._last.update((key(entry), entry) for entry in written if is_data(entry))
+        else:
+            self._last.update({entry.feed: entry for entry in written})
+            if len(self._last) > _FORGETFUL + 2 * len(self.lane.losses.last):
+                known = self.lane.losses.last
+                self._last = {feed: entry for feed, entry in self._last.items() if feed in known}
+
+    def _part(self, batch: Batch, data: int) -> None:
+        """So many records of `batch` are dealt with before the others."""
+        if self._spooling is None:
+            self._batches.part(batch, data)
+        else:
+            self._spooling.part(batch, data)
+
+    async def _buried(self, pending: Sequence[Entry], out: set[int], rejected: dict[int, str]) -> None:
+        """Put what can never be written into the file for it; what does not get there will be said to be missing."""
+        order = sorted(rejected)
+        self._warn("rejected", "%s can never write %d lines: %s", self.name, len(order), rejected[order[0]])
+        kept = 0
+        if self._letters is not None:
+            try:
+                kept = await self._letters.add([(pending[at], rejected[at]) for at in order], self._around.wall_ns())
+            except OSError as error:
+                self._warn("letters", "%s: the file of dead letters cannot be written: %s", self.name, error)
+            if kept < len(order):
+                self._warn("full", "%s: %d dead letters have no room", self.name, len(order) - kept)
+        self._dead += sum(is_data(pending[at]) for at in order[:kept])
+        for at in order[kept:]:
+            entry = pending[at]
+            if entry.channel is None:
+                continue
+            same = partial(_same, pending, out, key(entry))
+            after = next((one for one in map(same, range(at - 1, -1, -1)) if one is not None), self._last_of(entry))
+            until = next((one for one in map(same, range(at + 1, len(pending))) if one is not None), None)
+            self._holes.add(entry, after, until)
+
+    def _around_holes(self, batch: Batch, pending: Sequence[Entry]) -> Sequence[Entry]:
+        before = self._holes.dropped
+        told = self._holes.tend(list(pending), self._last_of)
+        self._part(batch, self._holes.dropped - before)
+        return told
+
+    def _last_of(self, entry: Entry) -> Entry | None:
+        return self._last.get(key(entry) if self._spooling is not None else entry.feed)
+
+    def _stepped(self, seconds: float) -> None:
+        if seconds > SLOW:
+            self._slow += 1
+            self._warn("slow", "%s held everything up for %.0f ms in `write`", self.name, seconds * 1000)
+
+    def _warn(self, about: str, message: str, *details: Any) -> None:
+        """Warn, at most once a minute of each kind."""
+        now = asyncio.get_running_loop().time()
+        if now - self._warned.get(about, -_WARN_EVERY) >= _WARN_EVERY:
+            self._warned[about] = now
+            log.warning(message, *details)
+
+
+def _same(pending: Sequence[Entry], out: set[int], which: object, at: int) -> Entry | None:
+    """Return what stands at a place of a batch, if it was written, and is data of that subscription."""
+    entry = pending[at]
+    return entry if at not in out and is_data(entry) and key(entry) == which else None
+
+
+def _check(options: LaneOptions) -> None:
+    if options.spool is None and (options.when_full == "spill" or options.spool_always):
+        raise ConfigError("what is to overflow to the disk needs a folder there: `spool`")
+    if options.spool is not None and options.when_full != "spill" and not options.spool_always:
+        raise ConfigError("a spool is for a lane that spills when it is full, or for `spool_always`")

@@ -1,0 +1,309 @@
+"""
+A lane by way of the disk: what does not fit into memory, or everything, goes through a spool and comes out in order.
+
+From the first line that goes to the disk all later ones do, until everything there is written and acknowledged.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import orjson
+
+from .batching import Batch, Batches
+from .declaring import Holes, Key, Starts, is_data, key, place
+from .entries import Entry, unpack
+from .errors import SpoolError, SpoolFullError
+from .options import LaneOptions
+from .sinks import Proven
+from .spool import Corrupt, Spool
+
+if TYPE_CHECKING:
+    from .pump import Surroundings
+
+log = logging.getLogger("okstream.sinks")
+
+_READ = 1000
+_READ_BYTES = 1024 * 1024
+_WARN_EVERY = 60.0
+_MANY = 64
+_SAVING = 5.0
+_PAUSE = 2.0
+
+
+class Spooling:
+    """
+    Hands out what waits in the lane of `batches`, by way of a spool where it has to be.
+
+    Args:
+        starts, holes: say what is missing; of what the disk has no room for, and of what it spoilt.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        options: LaneOptions,
+        name: str,
+        starts: Starts,
+        holes: Holes,
+        around: "Surroundings",
+    ) -> None:
+        assert options.spool is not None
+        self.corrupt = 0
+        self._name = name
+        self._options = options
+        self._batches = batches
+        self._lane = batches.lane
+        self._starts = starts
+        self._holes = holes
+        self._refused = Holes("overflow", around.statements, around.wall_ns, self._lane.renew)
+        self._refusals = 0
+        self._last: dict[Key, Entry] = {}
+        self._chance = around.chance
+        self._spool = Spool(options.spool, limit=options.spool_bytes, when_full=options.spool_full, mark=_mark)
+        self._resumed = Starts(around.statements, around.wall_ns)
+        self._kept = 0
+        self._stays = self._spilling = options.spool_always
+        self._busy = False
+        self._feeding = False
+        self._fed = False
+        self._read: Batch | None = None
+        self._items = 0
+        self._work = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._warned = -_WARN_EVERY
+
+    @property
+    def waiting(self) -> int:
+        """Records on the disk that are not acknowledged."""
+        return len(self._spool)
+
+    @property
+    def size(self) -> int:
+        """What it takes of the disk, bytes."""
+        return self._spool.bytes
+
+    @property
+    def lost(self) -> int:
+        """Records that the disk had no room for, or spoilt."""
+        return self._refusals + self._refused.dropped + self.corrupt
+
+    async def open(self) -> None:
+        """Take the disk's folder, and know what is in it; raises SpoolError."""
+        opened = await self._spool.open()
+        self._kept = opened.waiting
+        self._spilling = self._spilling or opened.waiting > 0
+        if opened.waiting or self._options.spool_always:
+            self._starts.know(_proven(opened.marks))
+        if opened.torn:
+            log.warning("%s: %d torn bytes were cut off its spool", self._name, opened.torn)
+
+    def start(self) -> None:
+        """From now on what has to goes to the disk."""
+        lane = self._lane
+        self._batches.start()
+        self._prepare, lane.on_many, lane.many = lane.on_many, self._put, 1
+        self._task = asyncio.get_running_loop().create_task(self._feed(), name=f"okstream spool of {self._name}")
+
+    def know(self, proven: Iterable[Proven]) -> None:
+        """The sink proves something; too late where lines have gone to the disk before it was asked."""
+        proven = list(proven)
+        if self._task is None:
+            self._starts.know(proven)
+        if self._kept and not self._stays:
+            # What was in memory between the last it has and the first on the disk is gone.
+            self._resumed.know(proven)
+
+    def finish(self) -> None:
+        """See Batches."""
+        self._batches.finish()
+        self._work.set()
+        self._changed.set()
+
+    async def close(self, unwritten: Batch | None) -> None:
+        """Put what waits on the disk, after what is `unwritten` of a batch, and let go; what is on the disk stays."""
+        task = self._task
+        if task is not None:
+            if unwritten is not None and unwritten is not self._read and not self._spilling:
+                with suppress(SpoolError):
+                    await self._append(unwritten)
+            self._spilling = True
+            self.finish()
+            await asyncio.wait([task], timeout=_SAVING)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        with suppress(SpoolError):
+            await self._spool.close()
+
+    async def next(self) -> Batch | None:
+        """
+        See Batches.
+
+        Raises:
+            SpoolError: the disk cannot be read. SpoolFullError: it is full, and that is to be the end.
+        """
+        self._busy = False
+        try:
+            while True:
+                self._changed.clear()
+                if self._error is not None:
+                    raise self._error
+                if not self._spilling:
+                    return await self._batches.next()
+                if not self._spool.unread and not self._feeding and not self._stays and not len(self._batches):
+                    self._spilling = False  # all that was there is acknowledged
+                elif self._spool.unread:
+                    await self._wait_for_more()
+                    if (batch := await self._from_disk()) is not None:
+                        return batch
+                elif self._fed:
+                    return None
+                else:
+                    await self._changed.wait()
+        finally:
+            self._busy = True
+
+    async def done(self, batch: Batch) -> None:
+        """See Batches."""
+        if batch is not self._read:
+            self._batches.done(batch)
+            return
+        self._read = None
+        await self._acknowledge()
+
+    def part(self, batch: Batch, data: int) -> None:
+        """See Batches."""
+        if batch is not self._read:
+            self._batches.part(batch, data)
+
+    # -- from the lane to the sink, or to the disk
+
+    def _put(self) -> None:
+        """Called by the lane for each that is put into it."""
+        if not self._spilling and self._busy and 2 * (self._lane.weight + self._lane.held) > self._options.bytes:
+            log.warning("%s is too slow: what comes goes to the disk until it has caught up", self._name)
+            self._spilling = True
+        if self._spilling:
+            self._work.set()
+        elif self._prepare is not None and len(self._lane) >= _MANY:
+            self._prepare()
+
+    async def _feed(self) -> None:
+        try:
+            while not self._fed:
+                await self._work.wait()
+                self._work.clear()
+                while self._spilling and (len(self._lane) or len(self._batches)):
+                    await self._append(self._batches.take())
+                if self._batches.finishing and self._spilling:
+                    await self._append(self._batches.last())
+                    self._fed = True
+                self._changed.set()
+        except SpoolError as error:
+            self._error = error
+            self._changed.set()
+
+    async def _append(self, batch: Batch) -> None:
+        """Put a batch on the disk; raises SpoolFullError where that is to be the end."""
+        self._feeding = True
+        try:
+            entries = self._refused.tend(batch.entries, lambda entry: self._last.get(key(entry)))
+            accepted = await self._accepted([entry.pack() for entry in entries])
+            for at, entry in enumerate(entries):
+                if not is_data(entry):
+                    continue
+                if at < accepted:
+                    self._last[key(entry)] = entry
+                else:
+                    self._refusals += 1
+                    self._refused.add(entry, self._last.get(key(entry)))
+            if accepted < len(entries):
+                self._alarm("%s: its spool is full; %d records are lost, and declared", len(entries) - accepted)
+            self._batches.done(batch)
+        finally:
+            self._feeding = False
+            self._changed.set()
+
+    async def _accepted(self, payloads: list[bytes]) -> int:
+        done, pause = 0, 0.1
+        while True:
+            try:
+                return done + await self._spool.append(payloads[done:])
+            except SpoolFullError:
+                raise
+            except SpoolError as error:
+                done += error.accepted
+                self._alarm("%s: its spool cannot be written: %s", error)
+                await asyncio.sleep(self._chance.uniform(0.0, pause))
+                pause = min(30.0, 2 * pause)
+
+    # -- from the disk to the sink
+
+    async def _wait_for_more(self) -> None:
+        batches = self._batches
+        if not batches.linger or self._fed:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(batches.linger):
+                while self._spool.unread < (batches.most or _READ) and not self._fed:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    async def _from_disk(self) -> Batch | None:
+        batches = self._batches
+        try:
+            items = await self._spool.read(batches.most or _READ, batches.most_bytes or _READ_BYTES)
+        except SpoolError as error:
+            self._alarm("%s: its spool cannot be read: %s", error)
+            await asyncio.sleep(self._chance.uniform(0.0, _PAUSE))
+            return None
+        self._items = len(items)
+        entries: list[Entry] = []
+        for item in items:
+            if isinstance(item, Corrupt):
+                log.error("%s: %d records in its spool are corrupt", self._name, item.count)
+                self.corrupt += item.count
+                self._holes.doubt()
+            else:
+                entries.append(unpack(item))
+        if not entries:
+            await self._acknowledge()
+            return None
+        if self._resumed:
+            entries = self._resumed.tend(entries)
+        self._read = Batch(entries, sum(map(is_data, entries)))
+        return self._read
+
+    async def _acknowledge(self) -> None:
+        items, self._items = self._items, 0
+        try:
+            await self._spool.ack(items)
+        except SpoolError as error:
+            self._alarm("%s: what was written may be written again: %s", error)
+
+    def _alarm(self, message: str, detail: object) -> None:
+        """Say it, at most once a minute."""
+        now = asyncio.get_running_loop().time()
+        if now - self._warned >= _WARN_EVERY:
+            self._warned = now
+            log.error(message, self._name, detail)
+
+
+def _mark(payload: bytes) -> tuple[str, str] | None:
+    """Return what a spool remembers of a payload: the subscription, and its place in that; called in its thread."""
+    entry = unpack(payload)
+    if not is_data(entry):
+        return None
+    return orjson.dumps(key(entry)).decode(), orjson.dumps(place(entry)).decode()
+
+
+def _proven(marks: dict[str, str]) -> list[Proven]:
+    proven = []
+    for which, where in marks.items():
+        venue, channel, inst, account = orjson.loads(which)
+        proven.append(Proven(venue, channel, inst, account, *orjson.loads(where)))
+    return proven
