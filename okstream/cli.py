@@ -100,6 +100,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     _add_stream(verbs)
     _add_run(verbs)
     _add_list(verbs)
+    _add_coverage(verbs)
     _add_simulate(verbs)
     return parser, verbs.choices
 
@@ -171,6 +172,13 @@ def _add_list(verbs: Any) -> None:
     verb.set_defaults(run=_list)
 
 
+def _add_coverage(verbs: Any) -> None:
+    verb = verbs.add_parser("coverage", help="what of the files that were written is complete", allow_abbrev=False)
+    verb.add_argument("files", nargs="+", metavar="FILE", help="files, folders with all in them, or patterns")
+    verb.add_argument("--json", action="store_true", help="one JSON object a subscription")
+    verb.set_defaults(run=_coverage)
+
+
 def _add_simulate(verbs: Any) -> None:
     verb = verbs.add_parser("simulate", help="a simulated exchange for your own programs", allow_abbrev=False)
     if "simulate" in sys.argv:  # its options are the simulator's own, which takes its time to import
@@ -233,6 +241,12 @@ def _list(arguments: argparse.Namespace) -> int:
 
     sys.stdout.write(listing.venues_table() if arguments.what == "venues" else listing.channels_table())
     return OK
+
+
+def _coverage(arguments: argparse.Namespace) -> int:
+    from .verbs import coverage
+
+    return coverage.run(arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
