@@ -63,7 +63,6 @@ LAYERS = [
         "spool",
         "segments",
         "position",
-        "proofs",
         "backlog",
         "journal",
         "volumes",

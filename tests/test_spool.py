@@ -13,12 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from okstream import ConfigError, records, segments
-from okstream.entries import Entry, raw
+from okstream import ConfigError, segments
 from okstream.errors import SpoolError, SpoolFullError
-from okstream.proofs import mark, proven
 from okstream.segments import OVERHEAD, Corrupt, Cursor, Segment, header, record
-from okstream.sinks import Proven
 from okstream.spool import Spool
 
 ALL = 1 << 30
@@ -379,31 +376,21 @@ def test_whatever_a_segment_holds_reading_it_ends_and_invents_nothing(tmp_path_f
 # -- proofs
 
 
-def test_a_spool_proves_the_last_of_each_subscription_also_when_all_is_delivered(tmp_path):
-    said = [
-        records.Trade("okx", "trades", "BTC-USDT", 5, 1, "77", "1", "2", "buy", 1, None, None),
-        records.Trade("okx", "trades", "BTC-USDT", 6, 2, "78", "1", "2", "buy", 1, None, None),
-    ]
-    entries = [Entry(records.encode(one), one) for one in said]
-    entries.append(raw(b'{"a":1}\n', "okx", "ticker", "ETH-USDT", None, 3))
+async def test_a_spool_proves_the_last_of_each_key_also_when_all_is_acknowledged_and_gone(tmp_path):
+    def mark(payload):
+        key, _, value = payload.decode().partition("=")
+        return (key, value) if key != "nothing" else None
 
-    async def scenario():
+    for turn in range(3):
         spool = Spool(tmp_path, limit=MIB, segment_bytes=64, mark=mark)
-        await spool.open()
-        for entry in entries:
-            await spool.append([entry.pack()])
-        assert len(await drained(spool)) == 3
-        await spool.close()
         opened = await spool.open()
+        assert opened.marks == ({"a": f"{turn - 1}", "b": "0", "c d": "ü"} if turn else {})
+        said = [b"a=7", f"a={turn}".encode(), b"nothing=1"]
+        for payload in [b"b=0", "c d=ü".encode(), *said] if not turn else said:
+            await spool.append([payload])
+        await drained(spool)
+        assert len(files(tmp_path)) == 1
         await spool.close()
-        return opened
-
-    opened = asyncio.run(scenario())
-    assert opened.waiting == 0
-    assert set(proven(opened.marks)) == {
-        Proven("okx", "trades", "BTC-USDT", None, "78", 6),
-        Proven("okx", "ticker", "ETH-USDT", None, None, None),
-    }
 
 
 # -- a process that is killed
