@@ -99,6 +99,8 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
     _add_stream(verbs)
     _add_run(verbs)
+    _add_record(verbs)
+    _add_replay(verbs)
     _add_list(verbs)
     _add_coverage(verbs)
     _add_simulate(verbs)
@@ -113,6 +115,15 @@ def _add_stream(verbs: Any) -> None:
         epilog=_EPILOG,
         allow_abbrev=False,
     )
+    _add_source(verb)
+    _add_output(verb)
+    _add_links(verb)
+    verb.add_argument("--stats", type=_duration, metavar="DURATION", help="a line about the flow on stderr, this often")
+    _add_verbosity(verb)
+    verb.set_defaults(run=_stream)
+
+
+def _add_source(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("subscriptions", nargs="+", metavar="subscription")
     verb.add_argument("--venue", default="okx", help="which market (default: okx; see `okstream list venues`)")
     verb.add_argument("--url", help="another place to reach the venue at: wss://host or ws://host:port")
@@ -124,11 +135,6 @@ def _add_stream(verbs: Any) -> None:
         help="log in, with credentials from a file (key, secret, passphrase as TOML) or, where SOURCE is `env`, from "
         "OKSTREAM_API_KEY, OKSTREAM_SECRET and OKSTREAM_PASSPHRASE",
     )
-    _add_output(verb)
-    _add_links(verb)
-    verb.add_argument("--stats", type=_duration, metavar="DURATION", help="a line about the flow on stderr, this often")
-    _add_verbosity(verb)
-    verb.set_defaults(run=_stream)
 
 
 def _add_output(verb: argparse.ArgumentParser) -> None:
@@ -166,6 +172,46 @@ def _add_run(verbs: Any) -> None:
     verb.set_defaults(run=_run)
 
 
+def _add_record(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "record",
+        help="a journal of all that arrives, to be replayed",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    _add_source(verb)
+    verb.add_argument(
+        "-o", "--output", required=True, metavar="PLACE",
+        help="a folder, or a path with {instance} and {segment}, and {date} and {time} of when each segment begins",
+    )  # fmt: skip
+    verb.add_argument(
+        "--segment-mib", type=_positive_int, default=256, metavar="N", help="begin another segment after so much ..."
+    )
+    verb.add_argument(
+        "--segment-time", type=_duration, default=3600.0, metavar="DURATION", help="... or so long (default: 1h)"
+    )
+    verb.add_argument("--duration", type=_duration, metavar="DURATION", help="end after so long")
+    _add_links(verb)
+    verb.add_argument("--stats", type=_duration, metavar="DURATION", help="a line about the flow on stderr, this often")
+    _add_verbosity(verb)
+    verb.set_defaults(run=_record)
+
+
+def _add_replay(verbs: Any) -> None:
+    verb = verbs.add_parser("replay", help="records of a journal or a recording, as they were live", allow_abbrev=False)
+    verb.add_argument("files", nargs="+", metavar="file", help="segments of a journal, folders of them, or recordings")
+    verb.add_argument(
+        "--speed", type=_speed, metavar="xN", help="x1 as fast as it was recorded, x10 ten times; default: as it goes"
+    )
+    verb.add_argument("--format", choices=("json", "raw"), default="json", help="records, or the exchange's own text")
+    verb.add_argument("--data-only", action="store_true", help="no gap and status records")
+    verb.add_argument("--config", metavar="FILE", help="deliver to the sinks of this configuration, not to stdout")
+    verb.add_argument("--venue", help="whose recordings are that do not say it themselves")
+    _add_verbosity(verb)
+    verb.set_defaults(run=_replay)
+
+
 def _add_list(verbs: Any) -> None:
     verb = verbs.add_parser("list", help="what there is", allow_abbrev=False)
     verb.add_argument("what", choices=("venues", "channels"))
@@ -201,6 +247,16 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _speed(text: str) -> float:
+    try:
+        speed = float(text.removeprefix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed: x1, x10, x0.5")
+    return speed
+
+
 def _stream(arguments: argparse.Namespace) -> int:
     from .verbs import stream
 
@@ -234,6 +290,20 @@ def _run(arguments: argparse.Namespace) -> int:
         return OK
     _hold_descriptors()
     return asyncio_run(run.run(arguments))
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from .verbs import record
+
+    _hold_descriptors()
+    return asyncio_run(record.run(arguments))
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from .verbs import replay
+
+    _hold_descriptors()
+    return asyncio_run(replay.run(arguments))
 
 
 def _list(arguments: argparse.Namespace) -> int:

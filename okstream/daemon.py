@@ -47,36 +47,35 @@ async def serve(
     with stopping() as stop:
         async with streaming:
             ends: list[Coroutine[Any, Any, int]] = [
-                _after(streaming.wait()),
-                _after(stop.wait()),
+                after(streaming.wait()),
+                after(stop.wait()),
                 _unless_refused(streaming, wanted, answered),
             ]
             if reader_gone is not None:
-                ends.append(_after(reader_gone()))
+                ends.append(after(reader_gone()))
             if duration is not None:
                 ends.append(_over(duration, wanted, answered))
             if stats is not None:
                 ends.append(_report(streaming, stats, stamped))
             try:
-                code = await _first(ends)
+                code = await first(ends)
             except SinkError:
                 code = OK  # what it was is said of each sink below
             await _closed(streaming, drain)
-    told = _told(streaming.state().sinks)
-    return told if code == OK else code
+    lost = told(streaming.state().sinks)
+    return lost if code == OK else code
 
 
-def _told(sinks: Iterable[SinkState]) -> int:
-    """Say of each sink what it did not get; return the exit code for that."""
+def told(sinks: Iterable[SinkState]) -> int:
+    """Say of each sink what it did not get; return the exit code for that. What one failed by is in the log."""
     code = OK
     for sink in sinks:
-        lost = f"{sink.lost} records were lost" if sink.lost else ""
-        if sink.state == "failed":
-            complain("; ".join(filter(None, (f"{sink.detail}", lost))))
-            code = OUTPUT
-        elif sink.lost:
-            complain(f"{sink.name}: {lost}: {sink.detail or 'it could not keep up'}")
-            code = max(code, LOST)
+        if sink.left:
+            continue
+        if sink.lost:
+            why = "" if sink.state == "failed" else f": {sink.detail or 'it could not keep up'}"
+            complain(f"{sink.name}: {sink.lost} records were lost{why}")
+        code = max(code, OUTPUT if sink.state == "failed" else LOST if sink.lost else OK)
     return code
 
 
@@ -90,7 +89,7 @@ async def _closed(streaming: Stream, drain: float) -> None:
     await closing
 
 
-async def _first(works: Iterable[Coroutine[Any, Any, int]]) -> int:
+async def first(works: Iterable[Coroutine[Any, Any, int]]) -> int:
     """Run all `works`; return what the first one to end returns or raises, and cancel the others."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
@@ -102,7 +101,8 @@ async def _first(works: Iterable[Coroutine[Any, Any, int]]) -> int:
     return max(task.result() for task in finished)
 
 
-async def _after(work: Coroutine[Any, Any, Any]) -> int:
+async def after(work: Coroutine[Any, Any, Any]) -> int:
+    """Await `work`; that it ends is as asked."""
     await work
     return OK
 

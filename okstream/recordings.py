@@ -10,7 +10,7 @@ acknowledgements, and by data. A session beside it watches as it would have, but
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -49,12 +49,15 @@ def is_recording(line: bytes) -> bool:
         return False
 
 
-def calls(path: Path, venue: Venue | None = None) -> Iterator[Call]:
+def calls(
+    path: Path, venue: Venue | None = None, progress: Callable[[int], None] = lambda count: None
+) -> Iterator[Call]:
     """
     Yield the calls that the recording at `path` amounts to; it is read twice.
 
     Args:
         venue: whose it is; None for what the first event says.
+        progress: told how many bytes of it were read.
 
     Raises:
         JournalError: it is none, or names no venue that is known.
@@ -62,7 +65,7 @@ def calls(path: Path, venue: Venue | None = None) -> Iterator[Call]:
     venue = venue or _venue(path)
     wanted = _wanted(path, load(venue.dialect))
     taping = _Taping(venue)
-    for number, line in enumerate(read(path), 1):
+    for number, line in enumerate(read(path, progress), 1):
         try:
             event = _event(line)
             if number == 1:
@@ -132,7 +135,7 @@ class _Taping:
         instance = blake2b(line, digest_size=4).hexdigest()
         said = {"version": VERSION, "schema": SCHEMA, "instance": instance}
         limits = replace(self._venue.limits, ack_within=_NEVER)
-        yield {"dir": "journal", "journal": JOURNAL, "instance": instance, "segment": 1}
+        yield {"dir": "journal", "journal": JOURNAL, "instance": instance, "segment": 1, "sends": False}
         yield {"dir": "say", "venue": self._venue.name, "state": "started", "detail": said, "wall": self._wall}
         yield {"dir": "group", "group": 1, "venue": self._venue.name, "dialect": self._venue.dialect,
                "limits": asdict(limits), "budget": 1}  # fmt: skip

@@ -92,16 +92,18 @@ class Replay:
         self.differing = 0
         self.instance: str | None = None
         self._segment = 0
+        self._sends = True
         self._deliver = deliver
         self._forget = forget
-        self._parsed = parsed
-        self._raw = raw
+        self.parsed = parsed
+        self.raw = raw
         self._calls: dict[Any, Callable[[Call], None]] = {
             "recv": self._recv, "tick": self._tick, "ask": self._ask, "send": self._send, "journal": self._journal,
             "group": self._group, "add": self._add, "remove": self._remove, "end": self._end, "open": self._open,
             "want": self._want, "unwant": self._unwant, "call": self._call, "doubt": self._doubt,
             "answer": self._answer, "close": self._close, "say": self._say, "lost": self._lose,
         }  # fmt: skip
+        self._places: dict[int, Place] = {}
         self._begin("")
 
     def take(self, line: bytes) -> None:
@@ -127,6 +129,10 @@ class Replay:
             raise JournalError("it does not begin as a journal does")
         act(call)
         self.inputs += 1
+
+    def leave(self) -> None:
+        """What follows is of another journal: this one cannot go on."""
+        self._begin("")
 
     # -- what is called
 
@@ -162,7 +168,7 @@ class Replay:
     def _ask(self, call: Call) -> None:
         talk = self._talk(call)
         talk.now = _now(call)
-        self.differing += len(talk.sent)
+        self.differing += len(talk.sent) if self._sends else 0
         talk.sent = deque(talk.session.to_send(talk.now))
 
     def _send(self, call: Call) -> None:
@@ -196,7 +202,7 @@ class Replay:
         credentials = _NOBODY if _get(call, "login", bool) else None
         terms = Terms(
             place.dialect, place.limits, place.budget, credentials, _get(call, "cap", int),
-            self._parsed, self._raw,
+            self.parsed, self.raw,
         )  # fmt: skip
         asks = _get(call, "asks", bool)
         session = Session(terms, place.feeds, now, wall // 1_000_000, offset, hint, asks)
@@ -238,7 +244,7 @@ class Replay:
         parsed, keeps, canary = (_get(call, name, bool) for name in ("parsed", "keeps", "canary"))
         try:
             feed = Feed(
-                sub, place.venue, place.dialect, self._statements, parsed=parsed or self._parsed, keeps=keeps
+                sub, place.venue, place.dialect, self._statements, parsed=parsed or self.parsed, keeps=keeps
             )  # fmt: skip
         except (ConfigError, ValueError) as error:
             raise JournalError(str(error)) from None
@@ -289,6 +295,7 @@ class Replay:
             raise JournalError(f"it is of form {form}, and this okstream reads {JOURNAL}; a newer one wrote it")
         if number == 1:
             self._begin(instance)
+            self._sends = call.get("sends", True) is True
             return
         if instance != self.instance:
             raise JournalError(f"it is segment {number} of {instance}, whose first is missing; a replay begins there")
@@ -299,10 +306,13 @@ class Replay:
     # -- inside
 
     def _begin(self, instance: str) -> None:
+        for place in self._places.values():
+            for feed in place.feeds.values():
+                self._forget(feed)
         self.instance = instance or None
         self._segment = 1
         self._statements = Statements(instance)
-        self._places: dict[int, Place] = {}
+        self._places = {}
         self._budgets: dict[int, Budget] = {}
         self._talks: dict[int, Talk] = {}
         self._canaries: set[Any] = set()

@@ -1,0 +1,237 @@
+"""
+Plays journals and recordings into sinks, or to whoever iterates: lanes block, so that nothing is dropped.
+
+    async with okstream.Playback([Path("journal")]) as playback:
+        async for record in playback:
+            ...
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from . import recordings
+from .continuity import Delivery
+from .errors import ConfigError, JournalError
+from .fanout import Fanout
+from .feed import Feed
+from .iteration import Iteration
+from .lanes import Lanes
+from .options import MIB, LaneOptions
+from .places import cancelled, finished
+from .pump import Surroundings
+from .records import AnyRecord
+from .replay import Replay
+from .sinks import Sink
+from .statements import Statements
+from .states import SinkState
+from .venues import Venue
+from .volumes import found, read
+
+log = logging.getLogger("okstream.journal")
+
+LANE_BYTES = 8 * MIB
+"""Default bound of a lane: who reads a file can wait, and what is read should stay in the processor's caches."""
+
+DRAIN = 3600.0
+"""Seconds that sinks have for what waits when all is read."""
+
+_EVERY = 256
+"""Calls between two looks at the lanes."""
+
+
+class Playback:
+    """
+    A replay; it is opened and closed once. Sinks never drop: the reading waits for them.
+
+    Args:
+        places: files, or folders with journals; segments of a journal follow each other.
+        sinks: where records go; without any, iterate.
+        venue: whose recordings are that do not say it themselves.
+        speed: 1 for as fast as it was recorded, 2 for twice as fast; None for as fast as it goes.
+        statements: whether sinks without options of their own get gaps and statuses, too.
+        progress: told how many bytes of the files were read.
+
+    Raises:
+        ConfigError: there is no such file, or the options of a sink make no sense.
+    """
+
+    def __init__(
+        self,
+        places: Iterable[str | Path],
+        sinks: Sequence[Sink | tuple[Sink, LaneOptions]] = (),
+        *,
+        venue: Venue | None = None,
+        speed: float | None = None,
+        statements: bool = True,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        if speed is not None and not speed > 0:
+            raise ConfigError(f"a speed is more than 0, not {speed:g}")
+        self.files = found([Path(place) for place in places])
+        self._venue = venue
+        self._speed = speed
+        self._progress = progress
+        self.replay = Replay(self._put, self._forget)
+        default = LaneOptions(bytes=LANE_BYTES, statements=statements, when_full="block")
+        around = Surroundings(Statements("replay"), lambda: self.replay.wall, random.Random())
+        self._fanout = Fanout([_blocking(one, default) for one in sinks], default, around)
+        self.replay.parsed, self.replay.raw = self._fanout.parsed, self._fanout.raw
+        self._lanes = Lanes(self._fanout, lambda: Delivery(None), self._fail)
+        self._task: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._wrong: JournalError | None = None
+        self._began: tuple[float, int] | None = None
+        self._iteration: Iteration | None = None
+        self.lost = 0
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None or self._ended.is_set():
+            raise RuntimeError("a Playback is opened once; make another")
+        try:
+            await self._lanes.open()
+        except BaseException:
+            await self.close()
+            raise
+        self._task = asyncio.get_running_loop().create_task(self._play(), name="okstream replay")
+        self._task.add_done_callback(self._done)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self, drain: float = DRAIN) -> None:
+        """Stop reading, let the sinks write what waits for at most `drain` seconds, and leave nothing behind."""
+        await finished(self._close(drain), self._lanes.hurry)
+
+    async def wait(self) -> None:
+        """
+        Wait until everything is read, or nobody takes it any more.
+
+        Raises:
+            JournalError: something could not be read; all else was. SinkError: the last sink failed.
+        """
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def __aiter__(self) -> AsyncIterator[AnyRecord]:
+        return self
+
+    async def __anext__(self) -> AnyRecord:
+        if self._iteration is None:
+            self._iteration = Iteration(self._fanout.read(), self._ended, lambda: self._failure)
+        return await self._iteration.next()
+
+    @property
+    def sinks(self) -> list[SinkState]:
+        """How each sink is doing."""
+        return self._fanout.states
+
+    # -- inside
+
+    def _put(self, deliveries: list[Delivery]) -> None:
+        self._fanout.put(deliveries)
+
+    def _forget(self, feed: Feed) -> None:
+        self._fanout.forget(feed)
+
+    async def _close(self, drain: float) -> None:
+        if self._task is not None:
+            await cancelled([self._task])
+        self._end()
+        self.lost = await self._lanes.close(drain)
+
+    async def _play(self) -> None:
+        for path in self.files:
+            try:
+                await self._one(path)
+            except JournalError as error:
+                if len(self.files) > 1:
+                    log.error("%s", error)
+                self._wrong = self._wrong or error
+                self.replay.leave()
+        if self._wrong is None and self.replay.lost:
+            self._wrong = JournalError(f"{self.replay.lost} inputs are missing in the journal: gaps say where")
+        if self._wrong is not None:
+            raise self._wrong
+
+    async def _one(self, path: Path) -> None:
+        for number, call in enumerate(self._calls(path), 1):
+            if self._speed is not None:
+                await self._due(call.get("wall"), self._speed)
+            try:
+                self.replay.make(call)
+            except JournalError as error:
+                raise JournalError(f"{path}:{number}: {error}") from None
+            if not number % _EVERY:
+                await self._room()
+        await self._room()
+
+    def _calls(self, path: Path) -> Iterator[dict[str, Any]]:
+        lines = read(path, self._progress)
+        first = next(lines, None)
+        if first is None:
+            raise JournalError(f"{path}: it is empty")
+        if recordings.is_recording(first):
+            yield from recordings.calls(path, self._venue, self._progress)
+            return
+        for number, line in enumerate(chain([first], lines), 1):
+            try:
+                call = orjson.loads(line)
+            except ValueError:
+                call = None
+            if type(call) is not dict:
+                raise JournalError(f"{path}:{number}: it is no line of a journal")
+            yield call
+
+    async def _room(self) -> None:
+        await asyncio.sleep(0)
+        await self._fanout.room()
+        if self._fanout.reading is not None:
+            await self._fanout.reading.room()
+
+    async def _due(self, wall: Any, speed: float) -> None:
+        """Wait until what came at `wall` is due."""
+        if type(wall) is not int:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._began is None:
+            self._began = now, wall
+        began, first = self._began
+        if (delay := began + (wall - first) / 1e9 / speed - now) > 0:
+            await asyncio.sleep(delay)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = self._failure or error
+        self._end()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        if self._task is not None:
+            self._task.cancel()
+        self._end()
+
+    def _end(self) -> None:
+        self._ended.set()
+        if self._iteration is not None:
+            self._iteration.lane.ready.set()
+
+
+def _blocking(one: Sink | tuple[Sink, LaneOptions], default: LaneOptions) -> tuple[Sink, LaneOptions]:
+    if not isinstance(one, tuple):
+        return one, default
+    sink, options = one
+    return sink, replace(options, when_full="block", spool=None, spool_always=False)

@@ -1,0 +1,40 @@
+"""`okstream record`: a journal of all that arrives."""
+
+import argparse
+from collections.abc import Sequence
+
+from okstream.daemon import configure_log, serve
+from okstream.entries import Entry
+from okstream.exits import LOST, OK, complain
+from okstream.journal import Journal
+from okstream.options import MIB
+from okstream.stream import Stream
+
+from .stream import asked, source, subscriptions
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Run `okstream record`; return the exit code. Raises as Stream does."""
+    configure_log(arguments.verbose, arguments.quiet, "okstream: %(message)s")
+    subs = subscriptions(arguments)
+    journal = Journal(
+        arguments.output, segment_bytes=arguments.segment_mib * MIB, segment_seconds=arguments.segment_time
+    )
+    streaming = Stream(sinks=[_Uncounted()], statements=False, journal=journal, **source(arguments))
+    code = await serve(streaming, asked(streaming, subs), stats=arguments.stats, duration=arguments.duration)
+    if journal.lost:
+        complain(f"{journal.lost} inputs are missing in the journal")
+    return LOST if journal.lost and code == OK else code
+
+
+class _Uncounted:
+    """A sink that wants records, so that they are made and checked, and does nothing with them."""
+
+    async def open(self) -> None:
+        pass
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
