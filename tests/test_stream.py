@@ -485,16 +485,31 @@ def test_errors_arrive_unwrapped_and_leave_nothing_unretrieved():
 
 
 @pytest.mark.parametrize("fail", ["open", "write"])
-def test_a_sink_that_fails_is_an_error_to_whoever_waits(fail):
+def test_a_sink_that_fails_is_an_error_to_whoever_waits_if_it_was_the_last(fail):
     async def scenario():
-        sink, other = Sink(fail), Sink()
+        sink = Sink(fail)
         async with exchange() as sim:
             with pytest.raises(SinkError, match=f"cannot {fail}"):
-                async with stream(place(sim), sinks=[other, sink]) as streaming:
+                async with stream(place(sim), sinks=[sink]) as streaming:
                     await streaming.wait()
-        assert (sink.closed, other.closed) == (1, 1)
+        assert sink.closed == 1
 
     testing.run(scenario)
+
+
+def test_a_sink_that_fails_harms_no_other():
+    async def scenario(sim, streaming):
+        await streaming.subscribe(BTC)
+        await asyncio.sleep(5)
+        return [(each.name, each.state, each.detail, each.lost > 0) for each in streaming.state().sinks]
+
+    sink, other = Sink("write"), Sink()
+    assert virtually(scenario, sinks=[sink, other]) == [
+        ("sink", "failed", "cannot write", False),
+        ("sink-2", "ok", None, False),
+    ]
+    assert sum(b'"type":"ticker"' in line for line in other.lines) > 3
+    assert (sink.closed, other.closed) == (1, 1)
 
 
 def test_iterating_takes_nothing_from_a_sink():
