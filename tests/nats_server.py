@@ -74,8 +74,10 @@ class NatsServer:
         self._process = None
 
     def freeze(self) -> None:
-        """It stays, but does nothing: SIGSTOP."""
+        """It stays, but does nothing: SIGSTOP, and it has stopped when this returns."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)

@@ -176,6 +176,7 @@ class NatsLink:
         with suppress(TimeoutError, OSError, errors.Error):
             async with asyncio.timeout(_CLOSE):
                 await client.close()
+        await asyncio.sleep(0)  # the socket is closed by the loop's next turn
 
     def _who(self, credentials: NatsCredentials, tls: bool) -> dict[str, Any]:
         """Return what nats-py is told of us; what is secret it asks for when it is about to send it."""
