@@ -66,16 +66,21 @@ async def serve(
     return lost if code == OK else code
 
 
-def told(sinks: Iterable[SinkState]) -> int:
+def told(sinks: Sequence[SinkState]) -> int:
     """Say of each sink what it did not get; return the exit code for that. What one failed by is in the log."""
     code = OK
+    some_are_left = any(sink.state != "failed" for sink in sinks)
     for sink in sinks:
-        if sink.left:
+        if sink.excused:
             continue
-        if sink.lost:
-            why = "" if sink.state == "failed" else f": {sink.detail or 'it could not keep up'}"
-            complain(f"{sink.name}: {sink.lost} records were lost{why}")
-        code = max(code, OUTPUT if sink.state == "failed" else LOST if sink.lost else OK)
+        failed = sink.state == "failed"
+        lost = f"{sink.lost} records were lost" if sink.lost else ""
+        if failed and some_are_left:
+            since = time.strftime(TIME, time.gmtime(sink.since // 10**9))
+            lost = f"{lost}, and all since {since}" if lost else f"all records since {since} were lost"
+        if lost:
+            complain(f"{sink.name}: {lost}" + ("" if failed else f": {sink.detail or 'it could not keep up'}"))
+        code = max(code, OUTPUT if failed else LOST if sink.lost else OK)
     return code
 
 

@@ -144,3 +144,10 @@ class SpoolError(SinkError):
 
 class SpoolFullError(SpoolError):
     """A spool has no room for more, within its bound or on its disk."""
+
+
+def reason(error: BaseException) -> str:
+    """Return for people what `error` says."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

@@ -18,7 +18,16 @@ from .batching import Batch, Batches
 from .deadletters import DeadLetters
 from .declaring import Holes, Starts, is_data, key
 from .entries import Entry
-from .errors import ConfigError, ReaderGoneError, RejectedError, ReopenError, RetryError, SinkError, SpoolFullError
+from .errors import (
+    ConfigError,
+    ReaderGoneError,
+    RejectedError,
+    ReopenError,
+    RetryError,
+    SinkError,
+    SpoolFullError,
+    reason,
+)
 from .lane import Lane
 from .options import LaneOptions
 from .sinks import Remembering, Sink
@@ -127,6 +136,9 @@ class Pump:
             slow_writes=self._slow, lost=self.lost, dead_letters=self._dead,
             spooled=spooling.waiting if spooling else 0, spool_bytes=spooling.size if spooling else 0,
             oldest=max(0.0, (now - min(times)) / 1e9) if times else None,
+            excused=isinstance(self.failure, ReaderGoneError) or (
+                self.failure is not None and not self._opened and self.options.on_start == "ignore"
+            ),
         )  # fmt: skip
 
     # -- its life
@@ -145,8 +157,8 @@ class Pump:
                 await self._open()
         except (SinkError, OSError) as error:
             if self.options.on_start == "fail":
-                raise error if isinstance(error, SinkError) else SinkError(f"{self.name}: {error}") from error
-            log.warning("%s cannot be opened and is left out: %s", self.name, error)
+                raise error if isinstance(error, SinkError) else SinkError(f"{self.name}: {reason(error)}") from error
+            log.warning("%s cannot be opened and is left out: %s", self.name, reason(error))
             self._fail(error)
         else:
             if self._spooling is not None:
@@ -159,10 +171,10 @@ class Pump:
         try:
             await self._pumped()
         except ReaderGoneError as error:
-            log.info("%s: %s", self.name, error)
+            log.info("%s: %s", self.name, reason(error))
             self._fail(error)
         except SinkError as error:
-            log.error("%s failed: %s", self.name, error)
+            log.error("%s failed: %s", self.name, reason(error))
             self._fail(error)
         except Exception as error:  # whatever a sink of anybody's raises: the boundary between it and okstream
             log.exception("%s failed, which is a mistake of its own", self.name)
@@ -184,7 +196,7 @@ class Pump:
             async with asyncio.timeout(within):
                 await self._sink.close()
         except Exception as error:  # the same boundary: what is closed for good can do no more harm
-            log.warning("%s was not closed properly: %s", self.name, str(error) or type(error).__name__)
+            log.warning("%s was not closed properly: %s", self.name, reason(error))
         if self._spooling is not None:
             if self._batch is not None and self._pending:
                 self._batch.entries = list(self._pending)
@@ -233,7 +245,7 @@ class Pump:
             self.lane.clear()
             self._batches.clear()
             self._batch, self._pending = None, ()
-        self._enter("failed", str(error) or type(error).__name__)
+        self._enter("failed", reason(error))
         self.done.set()
         self.on_failed(self)
 
@@ -296,7 +308,7 @@ class Pump:
         try:
             await self._sink.close()
         except (SinkError, OSError) as error:
-            log.info("%s was not closed properly: %s", self.name, error)
+            log.info("%s was not closed properly: %s", self.name, reason(error))
         while True:
             try:
                 await self._sink.open()
@@ -309,12 +321,12 @@ class Pump:
         """Wait before the next attempt: at random, twice as long each time."""
         if self._state != "starting":
             if self._state == "ok":
-                log.warning("%s is tried again until it works: %s", self.name, error)
-            self._enter("recovering", str(error) or type(error).__name__)
+                log.warning("%s is tried again until it works: %s", self.name, reason(error))
+            self._enter("recovering", reason(error))
         else:
             if self._detail is None:
-                log.warning("%s cannot be opened yet: %s", self.name, error)
-            self._detail = str(error) or type(error).__name__
+                log.warning("%s cannot be opened yet: %s", self.name, reason(error))
+            self._detail = reason(error)
         self._retries += 1
         most = min(self.options.retry_most, self.options.retry_first * 2.0 ** min(attempt, 30))
         await asyncio.sleep(self._around.chance.uniform(0.0, most))
@@ -361,7 +373,7 @@ class Pump:
             try:
                 kept = await self._letters.add([(pending[at], rejected[at]) for at in order], self._around.wall_ns())
             except OSError as error:
-                self._warn("letters", "%s: the file of dead letters cannot be written: %s", self.name, error)
+                self._warn("letters", "%s: the file of dead letters cannot be written: %s", self.name, reason(error))
             if kept < len(order):
                 self._warn("full", "%s: %d dead letters have no room", self.name, len(order) - kept)
         self._dead += sum(is_data(pending[at]) for at in order[:kept])

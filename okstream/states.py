@@ -38,7 +38,8 @@ class SinkState:
     by its full lane, `rejected` (they can never be written), of which so many are `dead_letters` in their file, and
     `lost` (what it will not get, of these and of what waited when it failed or the stream was closed); `retries`; and
     `slow_writes` that held up the event loop. At this moment `waiting` records take up `bytes` of the lane, and
-    `spooled` ones `spool_bytes` of the disk; the first of those in the lane came `oldest` seconds ago.
+    `spooled` ones `spool_bytes` of the disk; the first of those in the lane came `oldest` seconds ago. `excused`: it
+    failed as it may: nobody reads it any more, or it was to be ignored if it cannot be opened.
     """
 
     name: str
@@ -57,6 +58,7 @@ class SinkState:
     spooled: int = 0
     spool_bytes: int = 0
     oldest: float | None = None
+    excused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

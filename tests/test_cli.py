@@ -251,7 +251,10 @@ def test_a_reader_that_leaves_is_noticed_while_nothing_happens():
 
 def test_a_full_disk_is_an_output_error():
     done = shell('"$OKSTREAM" stream --venue sim ticker:BTC-USDT > /dev/full')
-    assert (done.returncode, done.stderr) == (5, "okstream: stdout: No space left on device\n")
+    assert done.returncode == 5
+    failed, *lost = done.stderr.splitlines()
+    assert failed == "okstream: stdout failed: stdout: No space left on device"
+    assert all(re.fullmatch(r"okstream: stdout: \d+ records were lost", line) for line in lost)
 
 
 def test_a_closed_stdout_is_an_output_error():
@@ -317,7 +320,7 @@ def test_what_the_output_could_not_take_is_said_by_exit_code_4(tmp_path):
         wait_until_the_pipe_is_full(running)
         running.send_signal(signal.SIGTERM)
         assert running.wait(TIMEOUT) == 4
-        assert re.search(r"\d+ records were lost: the output could not keep up", running.stderr.read())
+        assert re.search(r"stdout: \d+ records were lost: it could not keep up", running.stderr.read())
 
 
 # -- the exchange
@@ -488,15 +491,15 @@ def test_check_finds_what_would_fail_at_start(tmp_path, text, complaint):
     assert complaint in done.stderr
 
 
-def test_a_file_whose_last_line_is_torn_is_gone_on_with_on_a_new_line(tmp_path):
+def test_a_line_that_was_left_torn_is_cut_off(tmp_path):
     config, output = tmp_path / "config.toml", tmp_path / "records.jsonl"
-    output.write_text('{"type":"tra')
+    output.write_text('{"whole":1}\n{"type":"tra')
     config.write_text(
         f'[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:NONE"]\n[sink.out]\ntype = "file"\npath = "{output}"\n'
     )
     assert okstream("run", "--config", str(config)).returncode == 3
-    torn, first, *_ = output.read_text().splitlines()
-    assert torn == '{"type":"tra'
+    whole, first, *_ = output.read_text().splitlines()
+    assert whole == '{"whole":1}'
     assert json.loads(first)["state"] == "started"
 
 
@@ -507,7 +510,7 @@ def test_a_named_pipe_that_nobody_reads_is_an_output_error(tmp_path):
         f'[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:X"]\n[sink.out]\ntype = "file"\npath = "{output}"\n'
     )
     done = okstream("run", "--config", str(config))
-    assert (done.returncode, done.stderr) == (5, f"okstream: {output}: No such device or address\n")
+    assert (done.returncode, done.stderr) == (5, f"okstream: out: {output}: No such device or address\n")
 
 
 @pytest.mark.parametrize(
