@@ -119,7 +119,8 @@ class Batches:
                 await lane.ready.wait()
                 since = loop.time()
                 continue
-            if self.linger and not self.finishing and not self._complete:
+            enough = self.most is not None and len(self._ready) + len(lane) >= self.most
+            if self.linger and not self.finishing and not enough and not self._complete:
                 await self._wait_for_more(since + self.linger)
             self._fill()
             if self._ready:

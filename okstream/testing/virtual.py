@@ -1,12 +1,4 @@
-"""
-A public test kit: an event loop whose time passes only when there is nothing else to do.
-
-    def test_a_quiet_minute():
-        okstream.testing.run(scenario)          # async def scenario(): await asyncio.sleep(60) takes no time
-
-Together with the simulated exchange (`okstream.simulator`) keep-alives of a minute, idle closes and budgets of an
-hour are tested in milliseconds, over real sockets.
-"""
+"""An event loop whose time passes only when there is nothing else to do."""
 
 import asyncio
 import selectors
@@ -20,8 +12,6 @@ START_NS = 1_767_225_600_000_000_000
 """What `wall_ns` of a fresh VirtualLoop begins with: 2026-01-01T00:00:00Z."""
 
 _GRACE = 0.001
-
-
 _RESOLUTION = 1e-9
 
 
