@@ -24,10 +24,10 @@ from .inflate import CAP, inflate
 from .records import SCHEMA, Status
 from .rest import shown
 from .secrecy import Secrecy
-from .volumes import FRAME_BYTES, Segments, template
 from .terms import Terms
 from .venues import Venue
 from .version import VERSION
+from .volumes import FRAME_BYTES, Segments, template
 
 log = logging.getLogger("okstream.journal")
 
@@ -166,6 +166,10 @@ class Journal:
 
     def removed(self, group: int, key: str) -> None:
         self._call(dir="remove", group=group, key=key)
+
+    def kept(self, group: int, key: str) -> None:
+        """The levels of a feed are kept from now on."""
+        self._call(dir="keep", group=group, key=key)
 
     def ended(self, group: int, key: str, wall: int) -> None:
         """It is said of a feed that it has ended."""

@@ -4,19 +4,18 @@ Makes the calls of a journal again, on the same sessions and feeds: the same inp
 It reads no clock and decides nothing: every time comes from the journal, and so does every answer.
 """
 
-import base64
-import binascii
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
+from . import calls
 from .budget import Budget
-from .channels import Subscription
+from .calls import Call
 from .continuity import Delivery
-from .dialects import Dialect, load, writable
+from .dialects import Dialect, writable
 from .dialects.signing import Credentials
 from .errors import ConfigError, JournalError
 from .feed import Feed
@@ -30,12 +29,8 @@ from .terms import Terms
 from .venues import Limits
 from .wanted import ended
 
-_END_OF_TIME = 2**63
 _NOBODY = Credentials(f"{MASK} key", f"{MASK} secret", f"{MASK} passphrase")
 """Nobody's: what a journal masks is a part of these, so that it is not shown here, either."""
-
-T = TypeVar("T")
-Call = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -100,7 +95,7 @@ class Replay:
         self._calls: dict[Any, Callable[[Call], None]] = {
             "recv": self._recv, "tick": self._tick, "ask": self._ask, "send": self._send, "journal": self._journal,
             "group": self._group, "add": self._add, "remove": self._remove, "end": self._end, "open": self._open,
-            "want": self._want, "unwant": self._unwant, "call": self._call, "doubt": self._doubt,
+            "keep": self._keep, "want": self._want, "unwant": self._unwant, "call": self._call, "doubt": self._doubt,
             "answer": self._answer, "close": self._close, "say": self._say, "lost": self._lose,
         }  # fmt: skip
         self._places: dict[int, Place] = {}
@@ -140,20 +135,20 @@ class Replay:
         try:
             now, wall, talk = call["now"], call["wall"], self._talks[call["conv"]]
         except (KeyError, TypeError):
-            talk, now, wall = self._talk(call), _now(call), _wall(call)
-        if type(wall) is not int or not 0 <= wall < _END_OF_TIME or type(now) is not float:
-            now, wall = _now(call), _wall(call)
+            talk, now, wall = self._talk(call), calls.now(call), calls.wall(call)
+        if type(wall) is not int or not 0 <= wall < calls.END_OF_TIME or type(now) is not float:
+            now, wall = calls.now(call), calls.wall(call)
         self.wall, talk.now = wall, now
         text = call.get("text")
         if type(text) is str:
             data, binary = text.encode("utf-8", "surrogatepass"), False
         else:
-            data, binary = _frame(call)
+            data, binary = calls.frame(call)
         if deliveries := talk.session.receive(data, binary, now, wall):
             self._hand_over(deliveries)
 
     def _tick(self, call: Call) -> None:
-        talk, now, wall = self._talk(call), _now(call), _wall(call)
+        talk, now, wall = self._talk(call), calls.now(call), calls.wall(call)
         self.wall, talk.now = wall, now
         session = talk.session
         session.stirred = False
@@ -167,7 +162,7 @@ class Replay:
 
     def _ask(self, call: Call) -> None:
         talk = self._talk(call)
-        talk.now = _now(call)
+        talk.now = calls.now(call)
         self.differing += len(talk.sent) if self._sends else 0
         talk.sent = deque(talk.session.to_send(talk.now))
 
@@ -175,49 +170,49 @@ class Replay:
         talk = self._talk(call)
         frame = talk.sent.popleft() if talk.sent else None
         text = call.get("text")
-        self.differing += frame is None or (text is not None and frame != _text(call, "text").encode())
+        self.differing += frame is None or (text is not None and frame != calls.text(call, "text").encode())
 
     def _call(self, call: Call) -> None:
-        self._talk(call).session.call(_now(call))
+        self._talk(call).session.call(calls.now(call))
 
     def _doubt(self, call: Call) -> None:
         self._talk(call).session.doubt()
 
     def _answer(self, call: Call) -> None:
-        talk, key, wall = self._talk(call), _text(call, "key"), _wall(call)
-        newer = _get(call, "newer", bool)
+        talk, key, wall = self._talk(call), calls.text(call, "key"), calls.wall(call)
+        newer = calls.get(call, "newer", bool)
         source = talk.probes.pop(key, None)
         if source is None:
             raise JournalError(f"REST was not asked about {key}")
         talk.session.oversight.answered(source, newer, wall)
 
     def _open(self, call: Call) -> None:
-        number, place = _get(call, "conv", int), self._place(call)
-        now, wall = _now(call), _wall(call)
-        offset, hint = _get(call, "offset", int), call.get("hint")
+        number, place = calls.get(call, "conv", int), self._place(call)
+        now, wall = calls.now(call), calls.wall(call)
+        offset, hint = calls.get(call, "offset", int), call.get("hint")
         if hint is not None:
-            hint = _get(call, "hint", int)
+            hint = calls.get(call, "hint", int)
         if number in self._talks:
             raise JournalError(f"connection {number} is open already")
-        credentials = _NOBODY if _get(call, "login", bool) else None
+        credentials = _NOBODY if calls.get(call, "login", bool) else None
         terms = Terms(
-            place.dialect, place.limits, place.budget, credentials, _get(call, "cap", int),
+            place.dialect, place.limits, place.budget, credentials, calls.get(call, "cap", int),
             self.parsed, self.raw,
         )  # fmt: skip
-        asks = _get(call, "asks", bool)
+        asks = calls.get(call, "asks", bool)
         session = Session(terms, place.feeds, now, wall // 1_000_000, offset, hint, asks)
         self._talks[number] = Talk(session, place, now, set(place.feeds))
 
     def _close(self, call: Call) -> None:
-        talk, wall = self._talk(call), _wall(call)
+        talk, wall = self._talk(call), calls.wall(call)
         self.wall = wall
-        lost = _get(call, "lost", bool)
+        lost = calls.get(call, "lost", bool)
         del self._talks[call["conv"]]
         if lost:
             self._hand_over(talk.session.closed(wall))
 
     def _want(self, call: Call) -> None:
-        talk, key = self._talk(call), _text(call, "key")
+        talk, key = self._talk(call), calls.text(call, "key")
         _known(talk.place, key)
         if key in talk.wanted:
             raise JournalError(f"{key} is wanted already")
@@ -225,23 +220,23 @@ class Replay:
         talk.session.want(key)
 
     def _unwant(self, call: Call) -> None:
-        talk, key = self._talk(call), _text(call, "key")
+        talk, key = self._talk(call), calls.text(call, "key")
         if key not in talk.wanted:
             raise JournalError(f"{key} is not wanted")
         talk.wanted.discard(key)
         talk.session.unwant(key)
 
     def _group(self, call: Call) -> None:
-        number = _get(call, "group", int)
-        dialect = _dialect(_text(call, "dialect"))
-        limits = _limits(_get(call, "limits", dict))
-        budget = self._budgets.setdefault(_get(call, "budget", int), Budget(limits.requests))
+        number = calls.get(call, "group", int)
+        dialect = calls.dialect(calls.text(call, "dialect"))
+        limits = calls.limits(calls.get(call, "limits", dict))
+        budget = self._budgets.setdefault(calls.get(call, "budget", int), Budget(limits.requests))
         own = budget if limits.requests_shared else Budget(limits.requests)
-        self._places[number] = Place(_text(call, "venue"), dialect, limits, own)
+        self._places[number] = Place(calls.text(call, "venue"), dialect, limits, own)
 
     def _add(self, call: Call) -> None:
-        place, sub = self._place(call), _subscription(call)
-        parsed, keeps, canary = (_get(call, name, bool) for name in ("parsed", "keeps", "canary"))
+        place, sub = self._place(call), calls.subscription(call)
+        parsed, keeps, canary = (calls.get(call, name, bool) for name in ("parsed", "keeps", "canary"))
         try:
             feed = Feed(
                 sub, place.venue, place.dialect, self._statements, parsed=parsed or self.parsed, keeps=keeps
@@ -254,9 +249,12 @@ class Replay:
         if canary:
             self._canaries.add(feed)
 
+    def _keep(self, call: Call) -> None:
+        _known(self._place(call), calls.text(call, "key")).keep()
+
     def _remove(self, call: Call) -> None:
         place = self._place(call)
-        key = _text(call, "key")
+        key = calls.text(call, "key")
         feed = _known(place, key)
         if any(talk.place is place and key in talk.wanted for talk in self._talks.values()):
             raise JournalError(f"{key} is still wanted")
@@ -267,31 +265,32 @@ class Replay:
             self._forget(feed)
 
     def _end(self, call: Call) -> None:
-        self.wall = _wall(call)
-        self._hand_over([ended(_known(self._place(call), _text(call, "key")), self.wall)])
+        self.wall = calls.wall(call)
+        self._hand_over([ended(_known(self._place(call), calls.text(call, "key")), self.wall)])
 
     def _say(self, call: Call) -> None:
-        self.wall = _wall(call)
+        self.wall = calls.wall(call)
         account = call.get("account")
         if account is not None:
-            account = _text(call, "account")
+            account = calls.text(call, "account")
         try:
             detail = writable(call.get("detail"))
         except TypeError:
             raise JournalError("what it says cannot be written") from None
-        status = Status(_text(call, "venue"), None, None, account, None, self.wall, _text(call, "state"), detail)
+        venue, state = calls.text(call, "venue"), calls.text(call, "state")
+        status = Status(venue, None, None, account, None, self.wall, state, detail)
         self._hand_over([Delivery(None, [status])])
 
     def _lose(self, call: Call) -> None:
         """What is missing may have been anything: as where a frame of each connection cannot be read."""
-        self.lost += _get(call, "count", int)
+        self.lost += calls.get(call, "count", int)
         for talk in self._talks.values():
             if deliveries := talk.session.receive(b"", False, talk.now, self.wall):
                 self._hand_over(deliveries)
 
     def _journal(self, call: Call) -> None:
-        number, instance = _get(call, "segment", int), _text(call, "instance")
-        if (form := _get(call, "journal", int)) > JOURNAL:
+        number, instance = calls.get(call, "segment", int), calls.text(call, "instance")
+        if (form := calls.get(call, "journal", int)) > JOURNAL:
             raise JournalError(f"it is of form {form}, and this okstream reads {JOURNAL}; a newer one wrote it")
         if number == 1:
             self._begin(instance)
@@ -324,13 +323,13 @@ class Replay:
             self._deliver(deliveries)
 
     def _talk(self, call: Call) -> Talk:
-        number = _get(call, "conv", int)
+        number = calls.get(call, "conv", int)
         if number not in self._talks:
             raise JournalError(f"connection {number} is not open")
         return self._talks[number]
 
     def _place(self, call: Call) -> Place:
-        number = _get(call, "group", int)
+        number = calls.get(call, "group", int)
         if number not in self._places:
             raise JournalError(f"there is no group {number}")
         return self._places[number]
@@ -340,60 +339,3 @@ def _known(place: Place, key: str) -> Feed:
     if key not in place.feeds:
         raise JournalError(f"{key} is not there")
     return place.feeds[key]
-
-
-def _get(call: Call, name: str, kind: type[T]) -> T:
-    value = call.get(name)
-    if type(value) is not kind or (isinstance(value, int) and not -_END_OF_TIME <= value < _END_OF_TIME):
-        raise JournalError(f"its {name} is not what it should be")
-    return value
-
-
-def _text(call: Call, name: str) -> str:
-    return _get(call, name, str)
-
-
-def _now(call: Call) -> float:
-    value = call.get("now")
-    return float(_get(call, "now", int)) if type(value) is int else _get(call, "now", float)
-
-
-def _wall(call: Call) -> int:
-    wall = _get(call, "wall", int)
-    if wall < 0:
-        raise JournalError("its wall is before all time")
-    return wall
-
-
-def _frame(call: Call) -> tuple[bytes, bool]:
-    """Return the bytes of a frame that is no text, and whether it was binary."""
-    binary = "b64" in call
-    try:
-        return base64.b64decode(_text(call, "b64" if binary else "raw"), validate=True), binary
-    except (binascii.Error, ValueError):
-        raise JournalError("its frame is not what it should be") from None
-
-
-def _dialect(name: str) -> Dialect:
-    try:
-        return load(name)
-    except ConfigError as error:
-        raise JournalError(str(error)) from None
-
-
-def _limits(values: dict[str, Any]) -> Limits:
-    if any(type(value) not in (int, float, bool, type(None)) for value in values.values()):
-        raise JournalError("its limits are no numbers")
-    try:
-        return Limits(**values)
-    except TypeError:
-        raise JournalError("its limits are not those of a venue") from None
-
-
-def _subscription(call: Call) -> Subscription:
-    args = _get(call, "args", list)
-    pairs = tuple(tuple(pair) for pair in args if type(pair) is list and [type(one) for one in pair] == [str, str])
-    optional = (call.get("inst"), call.get("account"))
-    if len(pairs) != len(args) or any(type(one) not in (str, type(None)) for one in optional):
-        raise JournalError("it is no subscription")
-    return Subscription(_text(call, "channel"), optional[0], pairs, optional[1])

@@ -11,7 +11,8 @@ from .errors import ConfigError
 from .feed import Delivery, Feed
 from .links import Group, Links
 from .records import Statement
-from .statements import Statements
+from .statements import Statements, position
+from .states import SubscriptionState
 from .venues import Venue
 
 log = logging.getLogger("okstream.link")
@@ -44,6 +45,27 @@ class Wanted:
         self._keeps = keeps
         self._waiting: dict[Feed, set[asyncio.Future[Refusal | None]]] = {}
         self._answered = asyncio.Event()
+
+    @property
+    def all(self) -> list[Feed]:
+        """The feeds of all subscriptions."""
+        return [feed for feed, _ in self.feeds.values()]
+
+    @property
+    def states(self) -> list[SubscriptionState]:
+        """What has become of each subscription."""
+        return [
+            SubscriptionState(*key, feed.state, feed.since, last.ts if last else None, position(last), feed.gap)
+            for key, (feed, _) in self.feeds.items()
+            for last in [feed.last]
+        ]
+
+    def book(self, venue: str, inst: str, channel: str) -> Feed:
+        """Return the feed of a book; raises ConfigError where there is none."""
+        for (place, sub), (feed, _) in self.feeds.items():
+            if (place, sub.channel, sub.inst) == (venue, channel, inst):
+                return feed
+        raise ConfigError(f"{channel}:{inst} is not subscribed to at {venue}")
 
     async def ask(self, venue: Venue, subs: Sequence[Subscription]) -> tuple[bool, dict[Feed, Refusal]]:
         """
@@ -95,6 +117,13 @@ class Wanted:
         while any(feed.state != "refused" for feed, _ in self.feeds.values()):
             self._answered.clear()
             await self._answered.wait()
+
+    def keep(self, feed: Feed) -> None:
+        """Have the levels of `feed` kept from now on."""
+        before, journal = feed.keeping, self._links.wiring.journal
+        feed.keep()
+        if feed.keeping != before and journal is not None:
+            journal.kept(self.feeds[feed.venue, feed.sub][1].number, feed.traits.key)
 
     def remove(self, feed: Feed) -> None:
         """Unsubscribe from `feed`."""

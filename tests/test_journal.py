@@ -349,6 +349,7 @@ def journalled() -> list[dict[str, Any]]:
         {"dir": "recv", "conv": 1, "now": 0.2, "wall": NS, "text": trade},
         {"dir": "recv", "conv": 1, "now": 0.2, "wall": NS, "b64": "AAAA"},
         {"dir": "recv", "conv": 1, "now": 0.2, "wall": NS, "raw": "AAAA"},
+        {"dir": "keep", "group": 1, "key": "trades:BTC-USDT"},
         {"dir": "call", "conv": 1, "now": 0.2},
         {"dir": "doubt", "conv": 1},
         {"dir": "lost", "count": 3},
@@ -417,7 +418,7 @@ def test_what_a_journal_lost_is_a_gap_of_all_that_could_not_tell():
     """It holds a ticker whose messages do not name the one before."""
     said: list[Any] = []
     replay = Replay(lambda deliveries: said.extend(one for d in deliveries for one in d.statements))
-    for call in journalled()[:16]:
+    for call in journalled()[:17]:
         replay.make({**call, "canary": False} if "canary" in call else call)
         if call["dir"] == "recv":
             replay.make({**call, "text": '{"event":"subscribe","arg":{"channel":"tickers","instId":"BTC-USDT"}}'})

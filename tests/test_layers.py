@@ -66,6 +66,7 @@ LAYERS = [
         "backlog",
         "journal",
         "volumes",
+        "calls",
     },
     {
         "listings",
