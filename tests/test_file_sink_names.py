@@ -5,13 +5,12 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.filed import DAY, START
 
 from okstream.errors import ConfigError
 from okstream.files.names import Template, number, safe, value
 from okstream.files.routes import Routes
 from okstream.sinks.file import File
-
-from support.filed import DAY, START
 
 ANY = st.text(max_size=60) | st.none() | st.sampled_from(["", "_", ".", "..", "../x", "%", "%5F", "a/b", "a\0b", "%~"])
 

@@ -17,7 +17,7 @@ from okstream.sinks import Proven
 from okstream.zstd import compressor
 
 from .disk import lock, write_at, write_whole
-from .reading import Lines
+from .reading import Lines, entry
 from .tally import STATEMENTS, Key, Last, Tally, key, last, proofs, row, rows, survey
 
 log = logging.getLogger("okstream.sinks.file")
@@ -76,7 +76,7 @@ class Growing:
         Raises:
             RetryError: nothing. SinkError: what is no plain file may have part of it. ReaderGoneError: nobody reads it.
         """
-        text = b"".join([entry.line for entry in batch])
+        text = b"".join([one.line for one in batch])
         data = text if self._compressor is None else self._compressor.compress(text, self._compressor.FLUSH_FRAME)
         if not self._regular:
             return self._pass_on(data)
@@ -89,8 +89,8 @@ class Growing:
         except OSError as error:
             raise RetryError(f"{self._path}: {error.strerror}") from None
         self._size += len(data)
-        newest = {key(entry): entry for entry in batch if entry.type not in STATEMENTS}
-        self._lasts |= {whose: last(entry) for whose, entry in newest.items()}
+        newest = {key(one): one for one in batch if one.type not in STATEMENTS}
+        self._lasts |= {whose: last(one) for whose, one in newest.items()}
         if self._size - self._remembered >= _REMEMBER_BYTES:
             self._remember()
         return None
@@ -159,9 +159,11 @@ class Growing:
         file.seek(self._size)
         if self._compressor is None and whole - self._size < _REMEMBER_BYTES:
             with suppress(ValueError):
-                orjson.loads(file.read())  # somebody's last line, that only lacks its end
+                found = entry(file.read())  # it only lacks its end
                 write_at(descriptor, b"\n", whole)
                 self._size = whole + 1
+                if found.type not in STATEMENTS:
+                    self._lasts[key(found)] = last(found)
                 return
         log.warning("%s: %d bytes at its end are cut off: %s", self._path, whole - self._size, damage)
         os.ftruncate(descriptor, self._size)

@@ -158,7 +158,11 @@ class State:
         """Find what is to be remembered: slow where there are many files."""
         unfinished = self._template.parts()
         newest: dict[str, int] = {}
-        for folder, _, names in os.walk(self._template.root):
+        root = self._template.root
+        deepest = len(Path(self._template.text).parts) - 1
+        for folder, folders, names in os.walk(root):
+            if len(Path(folder).parts) >= deepest:
+                folders.clear()
             for name in names:
                 path = Path(folder, name)
                 if name.endswith(MANIFEST):

@@ -199,40 +199,43 @@ class Writer:
     def _flush_all(self) -> None:
         touched, self._touched = self._touched, []
         pending: set[int] = set()
+        failed = self._register([segment for segment in touched if not segment.begun])
         reason: Exception | None = None
-        fresh = [segment for segment in touched if not segment.begun]
-        if fresh:
-            reason = self._register(fresh)
         for segment in touched:
             flush, segment.flush = segment.flush, None
             assert flush is not None
             if not flush.lines:  # all of it stands there already
                 continue
-            if segment.begun or reason is None:
-                try:
-                    self._flush(segment, flush)
-                    continue
-                except (OSError, RetryError) as error:
-                    reason = error
-            pending.update(flush.positions)
+            try:
+                if segment in failed:
+                    raise failed[segment]
+                self._flush(segment, flush)
+            except (OSError, RetryError) as error:
+                reason = error
+                pending.update(flush.positions)
         if pending:
             raise RetryError(str(reason), sorted(pending))
         for segment in touched:
             segment.said.clear()
 
-    def _register(self, segments: list[Segment]) -> Exception | None:
-        """Find names for new segments, and remember that they are begun; return what was in the way."""
-        try:
-            for segment in segments:
+    def _register(self, segments: list[Segment]) -> dict[Segment, Exception]:
+        """Find names for new segments, and remember that they are begun; return those for which that failed."""
+        failed: dict[Segment, Exception] = {}
+        for segment in segments:
+            try:
                 _make_folder(Path(segment.base).parent, self._sync)
                 if not segment.named:
                     self._number(segment)
-            self._state.begin([segment.path for segment in segments], self._sync)
-        except OSError as error:
-            if error.errno in _NO_MORE:
-                self._let_go(-(-len(self._open) // 2))
-            return error
-        return None
+            except OSError as error:
+                failed[segment] = error
+        named = [segment for segment in segments if segment not in failed]
+        try:
+            self._state.begin([segment.path for segment in named], self._sync)
+        except (OSError, RetryError) as error:
+            failed |= dict.fromkeys(named, error)
+        if any(isinstance(error, OSError) and error.errno in _NO_MORE for error in failed.values()):
+            self._let_go(-(-len(self._open) // 2))
+        return failed
 
     def _number(self, segment: Segment) -> None:
         """Give a new segment the number after the last one that there is."""
