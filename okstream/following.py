@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -48,6 +48,15 @@ class Following:
     def unname(self, venue: Venue, sub: Subscription) -> None:
         """`sub` is wanted by its own name no longer."""
         self._named.discard((venue.name, sub))
+
+    async def resolved(self, venue: Venue, asked: Iterable[Subscription]) -> list[Subscription]:
+        """Return what `asked` means, each once; raises as `resolve`."""
+        subs: dict[Subscription, None] = {}
+        for sub in asked:
+            if not sub.is_pattern:
+                self.name(venue, sub)
+            subs.update(dict.fromkeys(await self.resolve(venue, sub) if sub.is_pattern else [sub]))
+        return list(subs)
 
     async def resolve(self, venue: Venue, pattern: Subscription) -> list[Subscription]:
         """

@@ -1,10 +1,12 @@
 """The sinks of a stream while it runs: they come and go, and fail, each for itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from .continuity import Delivery
+from .continuity import Continuity, Delivery
+from .errors import ConfigError
 from .fanout import Fanout
+from .filters import Filters
 from .options import LaneOptions
 from .pump import CLOSING, Pump
 from .sinks import Sink
@@ -20,9 +22,14 @@ class Lanes:
     Args:
         head: what the stream of a sink begins with that comes later.
         forsaken: told what the last sink failed by, or one whose failure is to be the end.
+
+    Raises:
+        ConfigError: a lane is to make its producer wait.
     """
 
     def __init__(self, fanout: Fanout, head: Callable[[], Delivery], forsaken: Callable[[BaseException], None]) -> None:
+        for pump in fanout.pumps:
+            _live(pump.options)
         self.fanout = fanout
         self._head = head
         self._forsaken = forsaken
@@ -48,14 +55,18 @@ class Lanes:
         if self.fanout.forsaken:
             raise failures[0]
 
-    async def add(self, sink: Sink, options: LaneOptions | None) -> str:
+    async def add(self, sink: Sink, options: LaneOptions | None, feeds: Iterable[Continuity]) -> str:
         """
-        Open one more sink; return its name.
+        Open one more sink, beside what it will get of `feeds`; return its name.
 
         Raises:
             ConfigError: its options make no sense here. SinkError: it cannot be opened.
         """
         async with self._adding:
+            _live(options or LaneOptions())
+            filters = Filters(options or LaneOptions())
+            for feed in feeds:
+                filters.check(feed.venue, feed.sub)
             pump = self.fanout.add(sink, options)
             pump.lane.put([self._head()])
             try:
@@ -127,3 +138,8 @@ class Lanes:
         self._tasks.pop(pump, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._forsaken(error)
+
+
+def _live(options: LaneOptions) -> None:
+    if options.when_full == "block":
+        raise ConfigError("`block` is for replays: an exchange does not wait")

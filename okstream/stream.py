@@ -18,12 +18,10 @@ from typing import Any, Self
 
 from .book import BOOK_BYTES, BookView
 from .channels import Subscription, read
-from .dialects import Refusal
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import Fanout, Flow
-from .feed import Delivery, Feed
-from .filters import Filters
+from .feed import Delivery
 from .following import Following
 from .inflate import CAP, INFLATING
 from .iteration import Iteration
@@ -36,8 +34,8 @@ from .pump import Surroundings
 from .records import SCHEMA, AnyRecord, Status
 from .sampling import sampling
 from .sinks import Sink
-from .statements import Statements, position
-from .states import SinkState, Stats, StreamState, SubscriptionState
+from .statements import Statements
+from .states import SinkState, Stats, StreamState
 from .venues import Venue
 from .version import VERSION
 from .wanted import Wanted
@@ -105,24 +103,21 @@ class Stream:
         chance = chance or random.Random()
         around = Surroundings(self._statements, wall_ns, chance)
         self._fanout = Fanout(sinks, LaneOptions(bytes=lane_bytes, statements=statements), around, count)
-        if any(pump.options.when_full == "block" for pump in self._fanout.pumps):
-            raise ConfigError("`block` is for replays: an exchange does not wait")
         self._lanes = Lanes(self._fanout, lambda: Delivery(None, [self._head()]), self._fail)
-        self._sampling = sampling(depth, every, self._fanout.raw, self._sampled, self._fanout.put, wall_ns)
+        self._sampling = sampling(depth, every, self._fanout.raw, lambda: self._wanted.all, self._fanout.put, wall_ns)
         wiring = Wiring(
-            self._sampling.put if self._sampling else self._fanout.put, self._settle, wall_ns,
+            self._sampling.put if self._sampling else self._fanout.put,
+            lambda feed, refusal: self._wanted.settle(feed, refusal), wall_ns,
             chance, inflate_cap,
             self._fanout.parsed, self._fanout.raw, proxy, tls, redundancy, rotate_after, tuple(local), journal,
         )  # fmt: skip
-        self._links = Links(wiring, named, lambda link: self._task(link.run(), self._link_tasks, link.name))
+        self._links = Links(wiring, named, lambda link: self._task(link.run(), link.name))
         self._wanted = Wanted(
             self._links, self._statements, self._fanout.parsed, self._fanout.forget,
             lambda: self._sampling is not None or self._fanout.keeps,
         )  # fmt: skip
         self._feeds = self._wanted.feeds
-        self._following = Following(
-            self._links, self._wanted, lambda work, name: self._task(work, self._link_tasks, name)
-        )
+        self._following = Following(self._links, self._wanted, self._task)
         self._link_tasks: set[asyncio.Task[None]] = set()
         self._iteration: Iteration | None = None
         self._journal = journal
@@ -146,7 +141,7 @@ class Stream:
             await self.close()
             raise
         if self._sampling is not None:
-            self._task(self._sampling.run(), self._link_tasks, "sampling")
+            self._task(self._sampling.run(), "sampling")
         self._open = True
         self._put(self._head())
         return self
@@ -224,12 +219,9 @@ class Stream:
             SinkError: it cannot be opened.
         """
         self._must_be_open()
-        filters = Filters(options or LaneOptions())
-        for feed, _ in self._feeds.values():
-            filters.check(feed.venue, feed.sub)
+        name = await self._lanes.add(sink, options, self._wanted.all)
         if self._iteration is None:
             self._fanout.unread()
-        name = await self._lanes.add(sink, options)
         self._keep()
         return name
 
@@ -273,7 +265,7 @@ class Stream:
         begun = [sub for sub in asked if sub.is_pattern and not self._following.follows(place, sub)]
         try:
             async with asyncio.timeout(timeout):
-                subs = await self._resolved(place, asked)
+                subs = await self._following.resolved(place, asked)
                 self._must_be_open()
                 settled, refused = await self._wanted.ask(place, subs)
         except (TimeoutError, asyncio.CancelledError, ConfigError) as error:
@@ -329,12 +321,7 @@ class Stream:
 
     def state(self) -> StreamState:
         """Return what has become of each subscription, and how each sink is doing."""
-        subscriptions = [
-            SubscriptionState(*key, feed.state, feed.since, last.ts if last else None, position(last), feed.gap)
-            for key, (feed, _) in self._feeds.items()
-            for last in [feed.last]
-        ]
-        return StreamState(subscriptions, self._fanout.states)
+        return StreamState(self._wanted.states, self._fanout.states)
 
     def book(self, inst: str, channel: str = "book", *, venue: str | Venue | None = None) -> BookView:
         """
@@ -347,17 +334,14 @@ class Stream:
             BookVoidError: it is not known now: not yet, or a change was lost and its next snapshot is awaited.
         """
         name = self._places.model(venue).name
-        known = next((feed for (place, sub), (feed, _) in self._feeds.items()
-                      if (place, sub.channel, sub.inst) == (name, channel, inst)), None)  # fmt: skip
-        if known is None:
-            raise ConfigError(f"{channel}:{inst} is not subscribed to at {name}")
-        known.keep()
-        return known.view(self._wall_ns())
+        feed = self._wanted.book(name, inst, channel)
+        self._wanted.keep(feed)
+        return feed.view(self._wall_ns())
 
     def stats(self) -> Stats:
         """Return what passed since the last call."""
         flow, self._fanout.flow, links = self._fanout.flow, Flow(timed=True), self._links
-        open_gaps = sum(feed.gap is not None for feed, _ in self._feeds.values())
+        open_gaps = sum(feed.gap is not None for feed in self._wanted.all)
         return Stats(
             flow.records, flow.lag_ms, links.live, len(links), open_gaps, self._fanout.dropped,
             links.count("unreadable"), links.count("unknown"),
@@ -366,7 +350,7 @@ class Stream:
     @property
     def memory_bound(self) -> int:
         """The sum of all bounds in bytes: each lane, a message for each link, the levels of each book, the journal."""
-        books = sum(feed.traits.incremental for feed, _ in self._feeds.values())
+        books = sum(feed.traits.incremental for feed in self._wanted.all)
         journal = 0 if self._journal is None else self._journal.memory_bound
         links = INFLATING * self._cap * max(1, len(self._links))
         return self._fanout.memory_bound + links + BOOK_BYTES * books + journal
@@ -397,20 +381,6 @@ class Stream:
         if not self._open:
             raise RuntimeError("the stream is not open; use `async with Stream(...) as stream`")
 
-    async def _resolved(self, place: Venue, asked: list[Subscription]) -> list[Subscription]:
-        subs: dict[Subscription, None] = {}
-        for sub in asked:
-            if not sub.is_pattern:
-                self._following.name(place, sub)
-            subs.update(dict.fromkeys(await self._following.resolve(place, sub) if sub.is_pattern else [sub]))
-        return list(subs)
-
-    def _sampled(self) -> list[Feed]:
-        return [feed for feed, _ in self._feeds.values()]
-
-    def _settle(self, feed: Feed, refusal: Refusal | None) -> None:
-        self._wanted.settle(feed, refusal)
-
     def _status(self, state: str, detail: Any) -> Status:
         return Status(self._places.name, None, None, None, None, self._wall_ns(), state, detail)
 
@@ -423,14 +393,12 @@ class Stream:
         self._fanout.put([Delivery(None, [said])])
 
     def _keep(self) -> None:
-        """Have the levels of books kept from now on, if somebody may come to need them."""
-        if self._fanout.keeps:
-            for feed, _ in self._feeds.values():
-                feed.keep()
+        for feed in self._wanted.all if self._fanout.keeps else ():
+            self._wanted.keep(feed)
 
-    def _task(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]], name: str) -> None:
+    def _task(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"okstream {name}")
-        tasks.add(task)
+        self._link_tasks.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:

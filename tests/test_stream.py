@@ -276,7 +276,9 @@ def test_a_daemon_ends_when_nothing_is_left_that_is_not_refused(capsys):
             async with exchange() as sim:
                 sink = Lines(write, "pipe")
                 streaming = Stream(place(sim), sinks=[sink])
-                serving = asyncio.create_task(serve(streaming, sink, [(Subscription("ticker", "BTC-USDT"), None)]))
+                serving = asyncio.create_task(
+                    serve(streaming, [(Subscription("ticker", "BTC-USDT"), None)], reader_gone=sink.reader_gone)
+                )
                 for _ in range(1000):
                     await asyncio.sleep(0.01)
                     if [state.state for state in streaming.state().subscriptions] == ["live"]:
