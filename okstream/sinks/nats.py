@@ -37,7 +37,6 @@ class Nats:
     Records as messages of a NATS server.
 
     Attributes:
-        where: stream and servers, for people.
         stored, duplicates: messages acknowledged as new, and as known already.
         repeated: messages published again because no acknowledgement came in time.
         drift: in what the stream differs from the options, as of the last `open`.
@@ -95,7 +94,6 @@ class Nats:
         inbox: str = "_INBOX",
     ) -> None:
         self._servers = _addresses(servers)
-        self.where = f"{f'stream {stream}' if jetstream else 'subjects'} at {', '.join(self._servers)}"
         self._subjects = Subjects(subject)
         self._stream = stream if jetstream else None
         self.where = f"{subject} at {', '.join(self._servers)}" + (f", in {stream}" if jetstream else "")
