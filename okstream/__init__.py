@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SubscriptionRefusedError,
     )
     from .identities import identity
+    from .options import LaneOptions
     from .records import encode
     from .states import SinkState, Stats, StreamState, SubscriptionState
     from .stream import Stream
@@ -35,6 +36,7 @@ _HOMES = {
     "BookVoidError": "errors",
     "ConfigError": "errors",
     "Credentials": "dialects.signing",
+    "LaneOptions": "options",
     "LoginRefusedError": "errors",
     "OkstreamError": "errors",
     "RefusedError": "errors",
@@ -60,6 +62,7 @@ __all__ = [
     "BookVoidError",
     "ConfigError",
     "Credentials",
+    "LaneOptions",
     "LoginRefusedError",
     "OkstreamError",
     "RefusedError",
