@@ -225,8 +225,21 @@ class Pump:
         if self._holes:
             await self._deliver(Batch(self._holes.unsaid(), 0))
 
+    async def _open_sink(self) -> None:
+        try:
+            await self._sink.open()
+        except (SinkError, OSError):
+            await self._let_go()
+            raise
+
+    async def _let_go(self) -> None:
+        try:
+            await self._sink.close()
+        except (SinkError, OSError) as error:
+            log.info("%s was not closed properly: %s", self.name, reason(error))
+
     async def _open(self) -> None:
-        await self._sink.open()
+        await self._open_sink()
         first, self._opened = not self._opened, True
         if first and isinstance(self._inner, Remembering):
             proven = self._inner.proven
@@ -305,13 +318,10 @@ class Pump:
 
     async def _reopened(self, attempt: int) -> int:
         """Close the sink, and open it as soon as that is possible; return how many attempts that makes."""
-        try:
-            await self._sink.close()
-        except (SinkError, OSError) as error:
-            log.info("%s was not closed properly: %s", self.name, reason(error))
+        await self._let_go()
         while True:
             try:
-                await self._sink.open()
+                await self._open_sink()
             except (RetryError, OSError) as error:
                 attempt = await self._pause(attempt, error)
             else:

@@ -201,6 +201,7 @@ class SinkContract:
             with suppress(SinkError, OSError):
                 await sink.open()
             await sink.close()
+            await sink.close()
             await self.bring_up()
             behind = await self._started(sink)
             behind.trades(5)
