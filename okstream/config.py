@@ -86,6 +86,7 @@ class Settings(_Section):
     dialect: Literal["okx-v5", "okex-v3", "okex-v1"] = "okx-v5"
     depth: Annotated[int, Field(ge=1, le=400)] | None = None
     every: Seconds | None = None
+    journal: str | None = None
     inflate_mib: Annotated[int, Field(ge=1, le=1024)] = CAP >> 20
     drain: Seconds = 5.0
     stats: Seconds | None = None

@@ -22,6 +22,11 @@ async def run(arguments: argparse.Namespace) -> int:
     )
     streaming = Stream(sinks=[_Uncounted()], statements=False, journal=journal, **source(arguments))
     code = await serve(streaming, asked(streaming, subs), stats=arguments.stats, duration=arguments.duration)
+    return said_of(journal, code)
+
+
+def said_of(journal: Journal, code: int) -> int:
+    """Say what `journal` lacks; return the exit code for that, where it is not `code` anyhow."""
     if journal.lost:
         complain(f"{journal.lost} inputs are missing in the journal")
     return LOST if journal.lost and code == OK else code

@@ -10,6 +10,7 @@ from okstream.daemon import configure_log, serve
 from okstream.dialects import load
 from okstream.errors import ConfigError
 from okstream.inflate import INFLATING
+from okstream.journal import Journal
 from okstream.options import MIB, LaneOptions
 from okstream.sinks import Sink
 from okstream.sinks.lines import Lines
@@ -17,6 +18,7 @@ from okstream.stream import Stream
 from okstream.venues import Venue
 
 from .plan import Place, described, on_disk
+from .record import said_of
 
 _FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -30,10 +32,13 @@ def check(arguments: argparse.Namespace) -> str:
     if settings.every is not None:
         lines.insert(0, f"books: the best {settings.depth} levels each {settings.every:g} s")
     links, books = sum(place.links for place in places), sum(place.books for place in places)
-    lanes = sum(output.options.bytes for output in outputs) // MIB
+    journal = Journal(settings.journal).memory_bound if settings.journal is not None else 0
+    lanes = (sum(output.options.bytes for output in outputs) + journal) // MIB
     bound = lanes + INFLATING * settings.inflate_mib * max(1, links) + -(-BOOK_BYTES * books // MIB)
     more = ", and more for what patterns mean" if any(place.patterns for place in places) else ""
     lines.append(f"memory: {bound} MiB of buffers at most{more}")
+    if settings.journal is not None:
+        lines.insert(0, f"journal: {settings.journal}")
     if disk := sum(map(on_disk, outputs)) // MIB:
         lines.append(f"disk: {disk} MiB of spools and dead letters at most")
     return "".join(f"{line}\n" for line in (*places, *lines))
@@ -44,16 +49,18 @@ async def run(arguments: argparse.Namespace) -> int:
     settings = config.load(arguments.config)
     configure_log(_verbosity(arguments, settings), arguments.quiet or settings.log_level == "error", _FORM)
     sinks = [(output.sink(), output.options) for output in settings.outputs()]
-    stream = _stream(settings, sinks)
+    journal = Journal(settings.journal) if settings.journal is not None else None
+    stream = _stream(settings, sinks, journal)
     _plan(settings, stream)
     only = sinks[0][0] if len(sinks) == 1 else None
     reader_gone = only.reader_gone if isinstance(only, Lines) else None
-    return await serve(
+    code = await serve(
         stream, _wanted(settings), reader_gone=reader_gone, stats=settings.stats, stamped=True, drain=settings.drain
     )
+    return code if journal is None else said_of(journal, code)
 
 
-def _stream(settings: config.Settings, sinks: list[tuple[Sink, LaneOptions]]) -> Stream:
+def _stream(settings: config.Settings, sinks: list[tuple[Sink, LaneOptions]], journal: Journal | None = None) -> Stream:
     return Stream(
         _venue(settings.source[0]),
         dialect=settings.dialect,
@@ -66,13 +73,16 @@ def _stream(settings: config.Settings, sinks: list[tuple[Sink, LaneOptions]]) ->
         depth=settings.depth,
         every=settings.every,
         inflate_cap=settings.inflate_mib * MIB,
+        journal=journal,
     )
 
 
 def _venue(source: config.Source) -> str | Venue:
     if source.venue == venues.SIM:
         if any((source.url, source.rest_url, source.name, source.others)):
-            raise ConfigError("the venue sim runs in this process: url, rest_url, others and name make no sense with it")
+            raise ConfigError(
+                "the venue sim runs in this process: url, rest_url, others and name make no sense with it"
+            )
         return venues.SIM
     venue = venues.find(source.venue)
     if source.url is not None:
