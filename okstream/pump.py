@@ -208,6 +208,7 @@ class Pump:
             try:
                 await self._open()
             except (RetryError, OSError) as error:
+                await self._let_go()
                 attempt = await self._pause(attempt, error)
         supply = self._spooling or self._batches
         if self._spooling is None:
@@ -225,13 +226,6 @@ class Pump:
         if self._holes:
             await self._deliver(Batch(self._holes.unsaid(), 0))
 
-    async def _open_sink(self) -> None:
-        try:
-            await self._sink.open()
-        except (SinkError, OSError):
-            await self._let_go()
-            raise
-
     async def _let_go(self) -> None:
         try:
             await self._sink.close()
@@ -239,7 +233,7 @@ class Pump:
             log.info("%s was not closed properly: %s", self.name, reason(error))
 
     async def _open(self) -> None:
-        await self._open_sink()
+        await self._sink.open()
         first, self._opened = not self._opened, True
         if first and isinstance(self._inner, Remembering):
             proven = self._inner.proven
@@ -318,10 +312,10 @@ class Pump:
 
     async def _reopened(self, attempt: int) -> int:
         """Close the sink, and open it as soon as that is possible; return how many attempts that makes."""
-        await self._let_go()
         while True:
+            await self._let_go()
             try:
-                await self._open_sink()
+                await self._sink.open()
             except (RetryError, OSError) as error:
                 attempt = await self._pause(attempt, error)
             else:
