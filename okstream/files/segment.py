@@ -43,7 +43,7 @@ class Segment:
     One file under way: `base` is its path without a number, `path` what it will be called once it has one.
 
     `size` is how much of it is good, in bytes; `begins` and `ends` bound the times it is for, ns; `said` names the
-    statements it holds of a batch that is still to be tried again.
+    statements it holds of a batch that is still to be tried again, `carried` has those it is to begin with.
     """
 
     def __init__(self, base: str, begins: float, ends: float) -> None:
@@ -55,6 +55,7 @@ class Segment:
         self.tally = Tally()
         self.said: set[str] = set()
         self.flush: Flush | None = None
+        self.carried: dict[str, Entry] = {}
         self.since = 0
         self.synced = True
         self._sha = hashlib.sha256()
@@ -127,6 +128,7 @@ class Segment:
         self._sha.update(data)
         self.tally.add(len(flush.lines), flush.data, flush.said.values(), lasts)
         self.said.update(flush.said)
+        self.carried.clear()
 
     def let_go(self) -> None:
         """Close the descriptor; the segment goes on when it is opened again."""

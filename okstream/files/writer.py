@@ -191,9 +191,10 @@ class Writer:
         flush = segment.flush = Flush()
         self._touched.append(segment)
         if not segment.begun:
-            for entry in self._gaps.about(route.subs):
-                flush.lines.append(entry.line)
-                flush.said[entry.identity] = entry
+            # Where the first flush failed, the second begins with the same, though it is over by then.
+            segment.carried |= {entry.identity: entry for entry in self._gaps.about(route.subs)}
+            flush.said |= segment.carried
+            flush.lines += [entry.line for entry in segment.carried.values()]
         return flush
 
     def _flush_all(self) -> None:
