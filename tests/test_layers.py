@@ -35,6 +35,7 @@ LAYERS = [
         "entries",
         "options",
         "rendering",
+        "coverage",
     },
     {"oversight", "secrecy", "terms", "session"},
     {
@@ -70,7 +71,6 @@ LAYERS = [
     },
     {
         "listings",
-        "coverage",
         "replay",
         "playback",
         "recordings",
