@@ -22,13 +22,21 @@ class Lanes:
     Args:
         head: what the stream of a sink begins with that comes later.
         forsaken: told what the last sink failed by, or one whose failure is to be the end.
+        waits: whether the producer can wait: that of a replay.
 
     Raises:
-        ConfigError: a lane is to make its producer wait.
+        ConfigError: a lane is to make its producer wait, which cannot.
     """
 
-    def __init__(self, fanout: Fanout, head: Callable[[], Delivery], forsaken: Callable[[BaseException], None]) -> None:
-        for pump in fanout.pumps:
+    def __init__(
+        self,
+        fanout: Fanout,
+        head: Callable[[], Delivery],
+        forsaken: Callable[[BaseException], None],
+        *,
+        waits: bool = False,
+    ) -> None:
+        for pump in [] if waits else fanout.pumps:
             _live(pump.options)
         self.fanout = fanout
         self._head = head

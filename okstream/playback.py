@@ -85,7 +85,7 @@ class Playback:
         around = Surroundings(Statements("replay"), lambda: self.replay.wall, random.Random())
         self._fanout = Fanout([_blocking(one, default) for one in sinks], default, around)
         self.replay.parsed, self.replay.raw = self._fanout.parsed, self._fanout.raw
-        self._lanes = Lanes(self._fanout, lambda: Delivery(None), self._fail)
+        self._lanes = Lanes(self._fanout, lambda: Delivery(None), self._fail, waits=True)
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._failure: BaseException | None = None
