@@ -99,7 +99,7 @@ class Oversight:
         return source.feed.traits.pace if source.feed.parsed else None
 
     def _act(self, stale: list[Source], paced: list[Source], wall: int) -> list[Delivery]:
-        canary = any(source.feed.traits.key == source.feed.traits.canary for source in stale)
+        canary = any(_is_canary(source) for source in stale)
         all_silent = len(paced) > 1 and all(wall - source.heard >= _WELL for source in paced)
         if (canary or all_silent) and all(wall >= source.feed.quiet_until for source in stale):
             self.leaving = "connected, but no data comes"
@@ -140,3 +140,9 @@ class Oversight:
             self.leaving = f"nothing came for {wait:.0f} s"
             for source in self._sources.values():
                 source.doubt()
+
+
+def _is_canary(source: Source) -> bool:
+    """Whether this is the channel that speaks for all of its account."""
+    canary = source.feed.traits.canary
+    return canary is not None and canary.channel == source.feed.sub.channel

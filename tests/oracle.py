@@ -137,7 +137,8 @@ def compare_raw(log: Any, dialect: Dialect, feeds: Iterable[Feed], lines: list[b
     count = 0
     for feed in feeds:
         key, sub = feed.traits.key, feed.sub
-        pushed = [(orjson.dumps(entry.payload), entry.at) for entry in log.entries() if entry.sent]
+        ours = [entry for entry in log.entries() if entry.sent and (sub.account or entry.login is None)]
+        pushed = [(orjson.dumps(entry.payload), entry.at) for entry in ours]
         # v1 says in each message whether it travels compressed; the log holds it before that is known.
         truth = [
             (text.replace(b'"binary":0', b'"binary":1'), at) for text, at in pushed if _speaks_of(dialect, text, key)
@@ -169,6 +170,8 @@ def _truth(log: Any, dialect: Dialect, feeds: dict[str, Feed]) -> dict[str, list
             if not isinstance(message, Push) or message.key not in feeds:
                 continue
             feed = feeds[message.key]
+            if feed.sub.account is None and entry.login is not None:
+                continue  # it only shows that the connection of an account flows, and nobody sees it
             place = (message.key, entry.connection)
             if place not in decoders or entry.kind == "snapshot":
                 decoders[place] = dialect.decoder(feed.sub, feed.venue)

@@ -124,7 +124,7 @@ class Traits:
         checksums: whether every message of the book carries a checksum; else 0 means that there is none.
         alternative: a channel for those who may not have this one.
         pace: how often it speaks; None for a channel of events, whose silence says nothing.
-        canary: key of the channel whose silence says that everything of this account is silent.
+        canary: what goes over the same connection, and whose silence says that everything there is silent.
     """
 
     key: str
@@ -140,7 +140,7 @@ class Traits:
     checksums: bool = False
     alternative: str | None = None
     pace: Pace | None = None
-    canary: str | None = None
+    canary: Subscription | None = None
 
 
 class Dialect(Protocol):

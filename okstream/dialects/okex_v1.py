@@ -39,6 +39,7 @@ from . import (
     okex_v1_rows,
     text,
 )
+from .companions import companion
 from .signing import Credentials, hmac_sha256, md5
 
 NAME = "okex-v1"
@@ -50,15 +51,17 @@ def traits(sub: Subscription) -> Traits:
     name = okex_v1_names.name(sub)
     parts = okex_v1_names.parts(name)
     kind = parts.kind if parts else ""
+    user = kind in okex_v1_names.USER
     return Traits(
         key=name,
         path="main",
-        login=kind in okex_v1_names.USER,
+        login=user,
         # Documented for these: recent trades, and the whole book.
         first_push=kind in {"trades", "book", "levels"},
         cached=kind == "trades",
         incremental=kind == "book",
         pace=Pace() if kind in {"ticker", "trades", "book", "levels"} else None,
+        canary=companion(sub) if user else None,
     )
 
 

@@ -41,6 +41,7 @@ from . import (
     okex_v3_rows,
     parsed,
 )
+from .companions import companion
 from .signing import Credentials, hmac_sha256
 
 NAME = "okex-v3"
@@ -188,16 +189,18 @@ def _arg(sub: Subscription) -> str:
 
 def traits(sub: Subscription) -> Traits:
     table, _ = _split(sub)
+    user = _USER.fullmatch(table) is not None
     return Traits(
         key=_arg(sub),
         path="main",
-        login=_USER.fullmatch(table) is not None,
+        login=user,
         # The recordings show it for these; for the others an acknowledgement has to do.
         first_push=sub.channel in _PUSHED_FIRST,
         cached=sub.channel == "trades",
         incremental=sub.channel in {"book", "book-l2-tbt"},
         checksums=sub.channel in {"book", "book-l2-tbt"},
         pace=_PACES.get("candle" if sub.channel.startswith("candle-") else sub.channel),
+        canary=companion(sub) if user else None,
     )
 
 

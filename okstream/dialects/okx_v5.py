@@ -189,7 +189,7 @@ def traits(sub: Subscription) -> Traits:
         sequenced=own.startswith("books") and own != "books5",
         alternative="book" if own in _PUBLIC_LOGIN else None,
         pace=_pace(own, sub),
-        canary="account:" if path == "private" else None,
+        canary=Subscription("account") if path == "private" else None,
     )
 
 

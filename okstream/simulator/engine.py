@@ -50,6 +50,7 @@ class Subscription:
         self.inst = inst
         self.connection: Connection | None = None
         self.connection_id = ""
+        self.login: str | None = None
         self.phase = 0
         self.ended = False
         self.stalled_until = 0.0
@@ -106,6 +107,7 @@ class Engine:
         ghost = self._ghosts.pop(sub.key, None)
         if ghost is not None:
             self._finish(ghost)
+        sub.login = connection.login
         sub.connection, sub.connection_id, sub.phase = connection, connection.id, phase
         sub.stalled_until = connection.stalled_until.get(sub.key, 0.0)
         connection.subscriptions[sub.key] = sub
@@ -216,7 +218,7 @@ class Engine:
         now = self.clock.now()
         sub.last_push = now
         connection = sub.connection
-        entry = Entry(sub.key, payload, ts, False, sub.connection_id, now, kind)
+        entry = Entry(sub.key, payload, ts, False, sub.connection_id, now, kind, sub.login)
         self.log.add(entry)
         if connection is None:
             return

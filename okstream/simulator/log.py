@@ -22,7 +22,7 @@ class Entry:
     `payload` is the undamaged message. `kind`: "cached" (an old item repeated after a subscription),
     "snapshot", "update", "keepalive" (nothing changed), "push" (everything else). `ts` is the exchange's
     time in ms, `at` the loop's monotonic time in seconds, `connection` the id of the connection that
-    carries the subscription, or carried it before it was lost.
+    carries the subscription, or carried it before it was lost, `login` the user's name where it is logged in.
     """
 
     key: str
@@ -32,6 +32,7 @@ class Entry:
     connection: str
     at: float
     kind: str
+    login: str | None = None
 
 
 class Log:

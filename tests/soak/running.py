@@ -44,7 +44,8 @@ class Run:
             for one in self.lives():
                 key = (one.path, one.login, frozenset(one.subscriptions))
                 groups[key] = groups.get(key, 0) + 1
-            wanted = sum(feed.state != "refused" for feed in self.feeds)
+            unseen = len(self.stream._links.canaries)
+            wanted = sum(feed.state != "refused" for feed in self.feeds) + unseen
             carried = sum(len(keys) for _, _, keys in groups)
             if carried >= wanted and all(count == redundancy for count in groups.values()):
                 # What is pushed first, and what was under way before, is there a moment later.
