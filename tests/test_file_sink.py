@@ -324,6 +324,21 @@ async def test_what_is_no_plain_file_is_written_to_as_it_is(tmp_path):
     await sink.close()
 
 
+async def test_a_reader_that_stalls_holds_up_neither_the_loop_nor_the_end(tmp_path, caplog):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    sink = File(path=str(pipe))
+    await sink.open()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await sink.write([trade(number) for number in range(2000)])
+    async with asyncio.timeout(TIMEOUT):
+        await sink.close()
+    assert "a write hangs, and is left to itself" in caplog.text
+    os.close(reader)  # ends the thread
+
+
 async def test_a_file_that_was_moved_away_or_emptied_begins_anew(tmp_path):
     path, moved = tmp_path / "all.jsonl", tmp_path / "all.jsonl.1"
     sink = File(path=str(path))

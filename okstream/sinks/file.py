@@ -1,6 +1,7 @@
 """JSON lines in files: one that grows, or segments by a template of their path. docs/files.md says what to rely on."""
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +17,12 @@ from okstream.options import MIB
 
 from . import Proven
 
+log = logging.getLogger("okstream.sinks.file")
+
 _LEVELS = range(1, 20)
 _SECOND = 1_000_000_000
 _LEAST_WAIT = 0.05
+_HANGING = 2.0
 
 
 class File:
@@ -57,6 +61,7 @@ class File:
     ) -> None:
         self.where = path
         template = Template(path)
+        self._path = path
         if level not in _LEVELS:
             raise ConfigError(f"level: {level} is none of zstd: 1 to 19")
         for name, value in (("rotate_mib", rotate_mib), ("rotate_after", rotate_after), ("open_files", open_files)):
@@ -110,7 +115,7 @@ class File:
         self._watch()
 
     async def close(self) -> None:
-        """Finish all segments."""
+        """Finish all segments; where the disk, or the reader of a pipe, hangs in a write, leave all as it is."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -118,7 +123,11 @@ class File:
         if worker is None:
             return
         try:
+            async with asyncio.timeout(_HANGING):
+                await worker.run(lambda: None)
             await worker.run(self._files.close)
+        except TimeoutError:
+            log.error("%s: a write hangs, and is left to itself", self._path)
         finally:
             worker.stop()
             if self._ticking is not None:

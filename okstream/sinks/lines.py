@@ -1,5 +1,5 @@
 """
-JSON lines to a descriptor: stdout, or a plain file.
+JSON lines to a descriptor, such as stdout.
 
 A thread of our own does the writing, so a reader that stalls stops that thread and nothing else. The descriptor is
 left as it is: O_NONBLOCK would be seen by every other program that shares it.
@@ -12,7 +12,6 @@ import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from okstream.entries import Entry
@@ -20,7 +19,6 @@ from okstream.errors import ReaderGoneError, SinkError
 
 _LINGER = 0.02
 _LOOK_EVERY = 1.0
-_JOIN = 2.0
 
 _Job = tuple[bytes, "asyncio.Future[None]"]
 
@@ -97,60 +95,6 @@ class Stdout(Lines):
 
     def __init__(self) -> None:
         super().__init__(1, "stdout")
-
-
-class File(Lines):
-    """
-    Lines appended to the file at `path`, which is made if need be.
-
-    A line that an earlier run left torn (a full disk, a power cut) is ended first, so that it spoils no other.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        super().__init__(-1, str(path))
-
-    async def open(self) -> None:
-        """
-        Open the file and start the thread.
-
-        Raises:
-            SinkError: the file cannot be opened.
-        """
-        try:
-            self._descriptor = await asyncio.to_thread(_appending, self._path)
-        except OSError as error:
-            raise SinkError(f"{self._path}: {error.strerror}") from None
-        await super().open()
-
-    async def close(self) -> None:
-        """End the thread, then close the file."""
-        await super().close()
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        await asyncio.to_thread(thread.join, _JOIN)
-        if not thread.is_alive():  # stuck in a write, it keeps the descriptor until the process ends
-            os.close(self._descriptor)
-
-
-def _appending(path: Path) -> int:
-    # A named pipe without a reader would block for ever in open; with O_NONBLOCK it is an error.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o644)
-    os.set_blocking(descriptor, True)
-    if _torn(path):
-        os.write(descriptor, b"\n")
-    return descriptor
-
-
-def _torn(path: Path) -> bool:
-    if not path.is_file() or not os.access(path, os.R_OK):
-        return False
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        return size > 0 and file.read(1) != b"\n"
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
