@@ -282,6 +282,7 @@ OTHER_CONTENT = [
     "pass = 'x'",
     'user = "marker-key-7c1e"',
     'user = "a"\npassword = "b"\ntoken = "marker-key-7c1e"',
+    "-----BEGIN NATS USER JWT-----\nmarker-key-7c1e\n",
 ]
 
 
@@ -319,7 +320,8 @@ def test_without_nats_py_the_sink_says_what_to_install():
 
 def test_a_creds_file_without_the_library_that_reads_it_says_what_to_install(tmp_path: Path):
     file = tmp_path / "nats.creds"
-    file.write_text("-----BEGIN NATS USER JWT-----\nmarker-key-7c1e\n------END NATS USER JWT------\n")
+    jwt = "-----BEGIN NATS USER JWT-----\nmarker-key-7c1e\n------END NATS USER JWT------\n"
+    file.write_text(f"{jwt}\n-----BEGIN USER NKEY SEED-----\nSU{'A' * 56}\n------END USER NKEY SEED------\n")
     file.chmod(0o600)
     said = fails_without("nkeys", f"credentials=Path({str(file)!r})")
     assert "pip install 'nats-py[nkeys]'" in said

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ VARIABLES = {
     "token": "OKSTREAM_NATS_TOKEN",
 }
 _CREDS = b"-----BEGIN NATS USER JWT-----"
+_WHOLE = re.compile(
+    rb"BEGIN NATS USER JWT-+\r?\n[\w.-]+\r?\n.*BEGIN USER NKEY SEED-+\r?\nSU[A-Z2-7]{56}\r?\n", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ def nats_credentials(source: Path | None, environment: Mapping[str, str]) -> Nat
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         log.warning("credentials file %s can be read by other users: chmod 600 it", source)
     if _CREDS in content:
+        if not _WHOLE.search(content):
+            raise ConfigError(f"credentials file {source} is not a whole .creds file")
         return NatsCredentials(creds=source)
     if not values:
         raise ConfigError(f"credentials file {source} has neither user and password nor token")

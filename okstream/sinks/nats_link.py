@@ -9,6 +9,7 @@ own, by number; what must be seen by the server is followed by a message to ours
 import asyncio
 import logging
 import ssl
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ log = logging.getLogger("okstream.sinks.nats")
 _CLOSE = 0.2
 _PING_EVERY = 10
 _DENIED = "permissions violation"
+_REFUSING = ("authorization", "authentication", "nkeys")
 _NO_TLS = "the server offers no TLS"
 
 
@@ -73,6 +75,7 @@ class NatsLink:
         """
         from nats import errors
 
+        wrong = (errors.Error, OSError, ValueError, *_nkeys_errors())
         client = self._client
         options: dict[str, Any] = {"tls": tls, "tls_handshake_first": tls_first} if tls is not None else {}
         try:
@@ -90,9 +93,9 @@ class NatsLink:
             raise RetryError(f"{server} does not answer") from None
         except errors.NoServersError:
             raise RetryError(f"{server}: {self._said}") from None
-        except (errors.Error, OSError, ValueError) as error:
+        except wrong as error:
             text = str(error).removeprefix("nats: ").strip("'")
-            refused = "authorization" in text.lower() or "authentication" in text.lower()
+            refused = any(word in text.lower() for word in _REFUSING)
             raise (SinkError if refused else RetryError)(f"{server}: {text or type(error).__name__}") from None
         self._listening = subscription._wait_for_msgs_task
         for task in (client._reading_task, client._flusher_task):
@@ -224,3 +227,9 @@ class NatsLink:
         if self.lost is None:
             self.lost = f"the connection was lost: {error or self._client.last_error or self._said or 'closed'}"
         self._woken.set()
+
+
+def _nkeys_errors() -> tuple[type[Exception], ...]:
+    """Return what the library that reads .creds files raises about them, where it is in use."""
+    library = sys.modules.get("nkeys")
+    return () if library is None else (library.NkeysError,)
