@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from . import book, files, heal, nats, spool
+from . import book, files, heal, nats, replay, spool
 from .measure import CLIENTS, Blaster, Run, Void, memory, speed
 from .wires import WIRES
 
@@ -50,6 +50,7 @@ def main() -> int:
         files.report(rounds=2 if options.quick else files.ROUNDS)
         spool.report(rounds=1 if options.quick else 3)
         nats.report(rounds=1 if options.quick else nats.ROUNDS)
+        replay.report(rounds=1 if options.quick else 3, messages=options.messages)
         _memory(chosen[0], options.flow)
     except Void as error:
         print(f"void: {error}", file=sys.stderr)

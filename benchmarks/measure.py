@@ -90,10 +90,13 @@ class Blaster:
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
 
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self._port}"
+
     def command(self, client: str) -> list[str]:
         """Return the command that runs `client` against this sender."""
-        wire = WIRES[self.generation]
-        url = f"ws://127.0.0.1:{self._port}"
+        wire, url = WIRES[self.generation], self.url
         if client == "plain":
             return [sys.executable, "-m", "benchmarks.plain", self.generation, url + wire.path]
         okstream = str(Path(sys.executable).with_name("okstream"))
@@ -108,18 +111,18 @@ def speed(blaster: Blaster, client: str) -> Run:
         try:
             blaster.hear("ready")
             _settled(output)
-            spent, began = _spent(process.pid), time.time_ns()
+            before, began = spent(process.pid), time.time_ns()
             blaster.tell("go")
             blaster.hear("sent")
             ended = _settled(output)
-            spent = _spent(process.pid) - spent
+            took = spent(process.pid) - before
             _leave(blaster, process, client)
         finally:
             process.kill()
             process.wait()
         lines = _lines(output)
     lost = blaster.messages + len(INSTRUMENTS) - lines
-    return Run(blaster.messages * 1e9 / (ended - began), spent * 1e6 / blaster.messages, lost)
+    return Run(blaster.messages * 1e9 / (ended - began), took * 1e6 / blaster.messages, lost)
 
 
 def memory(blaster: Blaster, client: str) -> Run:
@@ -131,13 +134,13 @@ def memory(blaster: Blaster, client: str) -> Run:
     resident: list[int] = []
     try:
         blaster.hear("ready")
-        spent, began = _spent(process.pid), time.time_ns()
+        before, began = spent(process.pid), time.time_ns()
         blaster.tell("go")
         while not blaster.speaks(_READ_EVERY):
             resident.append(_resident(process.pid))
         blaster.hear("sent")
         rate = blaster.messages * 1e9 / (time.time_ns() - began)
-        cost = (_spent(process.pid) - spent) * 1e6 / blaster.messages
+        cost = (spent(process.pid) - before) * 1e6 / blaster.messages
         _leave(blaster, process, client)
     finally:
         process.kill()
@@ -157,7 +160,7 @@ def _settled(output: IO[bytes]) -> int:
     return written
 
 
-def _spent(pid: int) -> float:
+def spent(pid: int) -> float:
     """Return the processor seconds of a process, all its threads: the clock that clock_getcpuclockid(3) names."""
     return time.clock_gettime(~pid << 3 | 2)
 

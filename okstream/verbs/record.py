@@ -7,7 +7,7 @@ from okstream.daemon import configure_log, serve
 from okstream.entries import Entry
 from okstream.exits import LOST, OK, complain
 from okstream.journal import Journal
-from okstream.options import MIB
+from okstream.options import MIB, LaneOptions
 from okstream.stream import Stream
 
 from .stream import asked, source, subscriptions
@@ -20,7 +20,9 @@ async def run(arguments: argparse.Namespace) -> int:
     journal = Journal(
         arguments.output, segment_bytes=arguments.segment_mib * MIB, segment_seconds=arguments.segment_time
     )
-    streaming = Stream(sinks=[_Uncounted()], statements=False, journal=journal, **source(arguments))
+    # Records have to be made, or nothing would be checked and asked for anew; but nobody wants to have them.
+    nothing = LaneOptions(name="nothing", venues=("none",), statements=False)
+    streaming = Stream(sinks=[(_Nowhere(), nothing)], journal=journal, **source(arguments))
     code = await serve(streaming, asked(streaming, subs), stats=arguments.stats, duration=arguments.duration)
     return said_of(journal, code)
 
@@ -32,8 +34,8 @@ def said_of(journal: Journal, code: int) -> int:
     return LOST if journal.lost and code == OK else code
 
 
-class _Uncounted:
-    """A sink that wants records, so that they are made and checked, and does nothing with them."""
+class _Nowhere:
+    """A sink that does nothing with what it gets."""
 
     async def open(self) -> None:
         pass
