@@ -5,6 +5,7 @@ import fcntl
 import os
 import resource
 import threading
+import unittest
 from contextlib import suppress
 from pathlib import Path
 
@@ -141,6 +142,117 @@ class TestNats(SinkContract):
 
     def poison(self):
         return Trade("okx", "trades", "AAA-USDT", 1, 1, "x" * 2_000_000, "1", "1", "buy", 1)
+
+
+# -- what the contract finds
+
+
+class Kept:
+    """Lines in a list, which outlives it; as good as a sink can be."""
+
+    def __init__(self, lines):
+        self.lines = lines
+        self.open_now = False
+
+    async def open(self):
+        self.open_now = True
+
+    async def write(self, batch):
+        assert self.open_now
+        self.lines += [entry.line for entry in batch]
+
+    async def close(self):
+        self.open_now = False
+
+
+class Forgetful(Kept):
+    async def write(self, batch):
+        self.lines += [entry.line for entry in batch if entry.type != "trade" or entry.about.id != "7"]
+
+
+class Swapping(Kept):
+    async def write(self, batch):
+        self.lines += [entry.line for entry in reversed(batch)]
+
+
+class Doubling(Kept):
+    async def write(self, batch):
+        self.lines += [entry.line for entry in batch for _ in "ab"]
+
+
+class Editing(Kept):
+    async def write(self, batch):
+        self.lines += [entry.line.replace(b"\\n", b"n") for entry in batch]
+
+
+class Silent(Kept):
+    async def write(self, batch):
+        self.lines += [entry.line for entry in batch if entry.type not in {"gap", "status"}]
+
+
+class Queueing(Kept):
+    """Says that it has written what it has not."""
+
+    late = ()
+
+    async def write(self, batch):
+        self.lines += self.late
+        self.late = [entry.line for entry in batch]
+
+
+class Once(Kept):
+    """Cannot be opened again."""
+
+    opened = 0
+
+    async def open(self):
+        self.opened += 1
+        assert self.opened == 1
+
+
+class Overwriting(Kept):
+    """Begins anew each time."""
+
+    async def open(self):
+        self.lines.clear()
+
+
+def verdicts(kind, folder):
+    """Run the whole contract over a kind of sink; return which tests it fails."""
+
+    class Suite(SinkContract):
+        patience = 5.0
+        many = 300
+
+        async def begin(self):
+            self.lines = []
+
+        def sink(self):
+            return kind(self.lines)
+
+        async def held(self):
+            return self.lines
+
+    failed = []
+    for number, name in enumerate(name for name in vars(SinkContract) if name.startswith("test_")):
+        place = folder / str(number)
+        place.mkdir()
+        try:
+            getattr(Suite(), name)(place)
+        except AssertionError:
+            failed.append(name)
+        except unittest.SkipTest:
+            continue
+    return failed
+
+
+def test_a_good_sink_passes(tmp_path):
+    assert verdicts(Kept, tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Swapping, Doubling, Editing, Silent, Queueing, Once, Overwriting])
+def test_a_sink_that_breaks_its_promise_is_found(kind, tmp_path):
+    assert verdicts(kind, tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name in vars(SinkContract) if name.startswith("test_")])

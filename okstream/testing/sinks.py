@@ -215,7 +215,7 @@ class SinkContract:
             behind = await self._started(batch_records=20)
             for turn in range(1, 4):
                 behind.trades(self.many // 4)
-                await self._until(lambda turn=turn: behind.state.written >= 100 * turn)  # type: ignore[misc]
+                await self._until(lambda turn=turn: behind.state.written >= turn * self.many // 8)  # type: ignore[misc]
                 await self.take_down()
                 behind.trades(self.many // 4)
                 retries = behind.state.retries
