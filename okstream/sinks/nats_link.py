@@ -75,7 +75,7 @@ class NatsLink:
         """
         from nats import errors
 
-        wrong = (errors.Error, OSError, ValueError, *_nkeys_errors())
+        wrong: tuple[type[Exception], ...] = (errors.Error, OSError, ValueError, *_nkeys_errors())
         client = self._client
         options: dict[str, Any] = {"tls": tls, "tls_handshake_first": tls_first} if tls is not None else {}
         try:
