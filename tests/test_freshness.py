@@ -338,3 +338,26 @@ def test_who_operates_it_hears_of_a_silence_that_nothing_mends(caplog):
     assert errors
     assert all("ticker:BTC-USDT stays silent on a new connection, too" in error for error in errors)
     assert connections <= 6
+
+
+@pytest.mark.parametrize("dialect", ["okex-v3", "okex-v1"])
+def test_without_rest_orders_alone_that_are_cut_off_are_found_by_a_ticker_that_nobody_asked_for(dialect):
+    """A mute connection is replaced while nothing comes of the account; what comes next comes behind a gap."""
+
+    async def scenario(scene):
+        await scene.subscribe("orders:BTC-USDT")
+        await scene.until(lambda: any(said.type == "order" for said in scene.said))
+        (connection,) = scene.sim.connections
+        assert [key for key in connection.subscriptions if "ticker" in key], "it is carried"
+        scene.sim.inject("mute:seconds=600")
+        found = await scene.until(lambda: scene.gaps(), within=120)
+        assert {said.channel for said in scene.said} <= {None, "orders"}, "the ticker is seen by nobody"
+        await scene.streaming.unsubscribe("orders:BTC-USDT")
+        await asyncio.sleep(10)
+        return found, scene.gaps(), [key for one in scene.sim.connections for key in one.subscriptions]
+
+    settings = {"rate": 5.0, "orders_per_second": 0.5}
+    found, gaps, carrying = virtually(scenario, dialect, accounts=CREDENTIALS, settings=settings)
+    assert found <= 90
+    assert gaps == [("orders", "open", "stale"), ("orders", "closed", "stale")]
+    assert not [key for key in carrying if "ticker" in key or "order" in key]
