@@ -1,0 +1,325 @@
+"""Journals and recordings as files, played to sinks, to who iterates, and by the command line."""
+
+import asyncio
+import base64
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from okstream import Stream, testing, venues
+from okstream.entries import Entry
+from okstream.errors import ConfigError, JournalError, SinkError
+from okstream.journal import Journal
+from okstream.options import LaneOptions
+from okstream.playback import Playback
+from okstream.recordings import calls
+from okstream.records import Trade
+from okstream.replay import Replay
+from okstream.volumes import PART, found, read
+
+OKSTREAM = str(Path(sys.executable).with_name("okstream"))
+SHARED = os.environ.get("OKSTREAM_RECORDINGS")
+FILES = ("okx-v5/2022-05-public.jsonl", "okex-v3/2021-04-public.jsonl", "okcoin-v3/2021-04-public.jsonl")
+T = 1_652_459_224.5
+
+recordings = pytest.mark.skipif(SHARED is None, reason="OKSTREAM_RECORDINGS names no folder of recordings")
+
+
+class Kept:
+    """A sink that keeps its lines; `slow` writes take a second each, and it may fail at once."""
+
+    batch_records = 50
+
+    def __init__(self, slow: bool = False, fail: bool = False) -> None:
+        self.lines: list[bytes] = []
+        self._slow = slow
+        self._fail = fail
+
+    async def open(self) -> None:
+        pass
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        if self._fail:
+            raise SinkError("it cannot")
+        if self._slow:
+            await asyncio.sleep(1)
+        self.lines += [entry.line for entry in batch]
+
+    async def close(self) -> None:
+        pass
+
+
+def journalled(folder: Path, seconds: float = 20.0, **options: Any) -> list[bytes]:
+    """Write a journal of the simulated exchange in `folder`; return the lines that were delivered."""
+
+    async def whole() -> list[bytes]:
+        sink = Kept()
+        journal = Journal(str(folder), flush=0.01, **options)
+        async with Stream("sim", sinks=[sink], journal=journal, wall_ns=testing.wall_ns) as stream:
+            await stream.subscribe("trades:BTC-USDT")
+            await stream.subscribe("book:BTC-USDT")
+            await asyncio.sleep(seconds)
+        return sink.lines
+
+    return testing.run(whole)
+
+
+def played(*places: Path, **options: Any) -> tuple[list[bytes], Playback, BaseException | None]:
+    """Play `places` to a sink; return its lines, and how it ended."""
+
+    async def whole() -> tuple[list[bytes], Playback, BaseException | None]:
+        sink, error = options.pop("sink", None) or Kept(), None
+        lane = options.pop("lane", LaneOptions())
+        async with Playback(places, [(sink, lane)], **options) as playback:
+            try:
+                await playback.wait()
+            except (JournalError, SinkError) as said:
+                error = said
+        return sink.lines, playback, error
+
+    return testing.run(whole)
+
+
+# -- recordings
+
+
+@recordings
+@pytest.mark.parametrize("name", FILES)
+def test_a_recording_gives_the_same_bytes_each_time_and_nothing_is_missing(name):
+    path = Path(str(SHARED)) / name
+    one, other = played(path), played(path)
+    assert hashlib.sha256(b"".join(one[0])).digest() == hashlib.sha256(b"".join(other[0])).digest()
+    assert one[2] is None
+    received = sum(orjson.loads(line)["dir"] == "recv" for line in path.read_bytes().splitlines())
+    records = [orjson.loads(line) for line in one[0]]
+    data = [record for record in records if record["type"] not in ("gap", "status")]
+    assert not [record for record in records if record["type"] in ("gap", "native")]
+    assert len(data) >= 0.9 * received
+    assert records[0]["state"] == "started"
+    assert records[-1]["state"] == "ended"
+
+
+@recordings
+def test_the_exchange_s_own_text_of_a_recording_is_what_came():
+    path = Path(str(SHARED)) / FILES[0]
+    lines, _, _ = played(path, lane=LaneOptions(form="raw", statements=False))
+    texts = [orjson.loads(line)["text"].encode() for line in path.read_bytes().splitlines()]
+    assert lines == [text + b"\n" for text in texts if text.startswith(b'{"arg"')]
+
+
+def push(number: int) -> str:
+    row = {"instId": "BTC-USDT", "tradeId": str(number), "px": "1", "sz": "1", "side": "buy", "ts": "1", "count": "1"}
+    return orjson.dumps({"arg": {"channel": "trades", "instId": "BTC-USDT"}, "data": [row]}).decode()
+
+
+def recording(path: Path, *events: dict[str, Any]) -> Path:
+    path.write_bytes(b"".join(orjson.dumps({"t": T + at, **event}) + b"\n" for at, event in enumerate(events)))
+    return path
+
+
+OPEN = {"dir": "open", "url": "wss://ws.okx.com/ws/v5/public"}
+
+
+def test_a_connection_that_is_opened_anew_leaves_a_gap(tmp_path):
+    path = recording(
+        tmp_path / "r.jsonl",
+        OPEN,
+        *({"dir": "recv", "text": push(number)} for number in (1, 2)),
+        OPEN,
+        *({"dir": "recv", "text": push(number)} for number in (4, 5)),
+    )
+    records = [orjson.loads(line) for line in played(path)[0]]
+    assert [record["id"] for record in records if record["type"] == "trade"] == ["1", "2", "4", "5"]
+    gaps = [record for record in records if record["type"] == "gap"]
+    assert [(gap["state"], gap["reason"], gap["after"], gap["until"]) for gap in gaps] == [
+        ("open", "disconnected", "2", None),
+        ("closed", "disconnected", "2", "4"),
+    ]
+
+
+def test_a_recording_of_nowhere_wants_a_venue_and_may_have_one(tmp_path):
+    path = recording(tmp_path / "r.jsonl", {"dir": "recv", "text": push(1)})
+    assert "--venue" in str(played(path)[2])
+    lines, _, error = played(path, venue=venues.find("okx"))
+    assert error is None
+    assert sum(b'"type":"trade"' in line for line in lines) == 1
+    other = recording(tmp_path / "other.jsonl", {"dir": "open", "url": "wss://user:word@example.org/x?key=1"})
+    assert "wss://example.org/x;" in str(played(other)[2])
+    assert "word" not in str(played(other)[2])
+
+
+_TEXTS = st.sampled_from([push(1), OPEN["url"], '{"event":"subscribe"}', "wss://[x"])
+_FRAMES = st.just(base64.b64encode(zlib.compress(push(2).encode(), wbits=-15)).decode())
+_EVENT = st.fixed_dictionaries(
+    {},
+    optional={
+        "dir": st.sampled_from(["open", "send", "recv", "close", "other", 3]),
+        "t": st.one_of(st.floats(0, 2e9), st.integers(-1, 2**62), st.text(max_size=2), st.none()),
+        "text": st.one_of(_TEXTS, st.text(max_size=9)),
+        "url": st.one_of(st.sampled_from([OPEN["url"], "wss://[x", "http://x"]), st.none()),
+        "b64": st.one_of(_FRAMES, st.text(max_size=5)),
+    },
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(_EVENT.map(orjson.dumps) | st.binary(max_size=20).filter(lambda line: b"\n" not in line), max_size=8))
+def test_any_recording_is_played_or_refused(tmp_path_factory, lines):
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    path.write_bytes(b"\n".join([orjson.dumps({**OPEN, "t": T}), *lines]))
+    for venue in (None, venues.find("okex-v3"), venues.find("okcoin-v1")):
+        replay = Replay(lambda deliveries: None)
+        with suppress(JournalError):
+            for call in calls(path, venue):
+                replay.make(call)
+
+
+# -- journals
+
+
+def test_a_journal_of_many_segments_is_played_whole_to_sinks_however_slow(tmp_path):
+    live = journalled(tmp_path, segment_bytes=3000)
+    assert len(list(tmp_path.iterdir())) > 3
+    lines, playback, error = played(tmp_path, sink=Kept(slow=True), lane=LaneOptions(bytes=20_000))
+    assert error is None
+    assert lines == live
+    assert playback.lost == 0
+
+
+def test_a_journal_is_iterated_over_record_by_record(tmp_path):
+    live = journalled(tmp_path)
+
+    async def whole() -> list[Any]:
+        async with Playback([tmp_path]) as playback:
+            return [record async for record in playback]
+
+    records = testing.run(whole)
+    assert len(records) == len(live)
+    assert any(isinstance(record, Trade) for record in records)
+
+
+@pytest.mark.parametrize(("speed", "takes"), [(1, 20), (4, 5), (None, 0)])
+def test_a_journal_is_played_as_fast_as_is_asked_for(tmp_path, speed, takes):
+    live = journalled(tmp_path)
+
+    async def whole() -> float:
+        began = asyncio.get_running_loop().time()
+        sink = Kept()
+        async with Playback([tmp_path], [sink], speed=speed) as playback:
+            await playback.wait()
+            took = asyncio.get_running_loop().time() - began
+        assert sink.lines == live
+        return took
+
+    assert testing.run(whole) == pytest.approx(takes, abs=1.0)
+
+
+def test_what_is_before_and_after_the_damage_is_played_and_the_damage_said(tmp_path):
+    first, second = tmp_path / "1", tmp_path / "2"
+    live, later = journalled(first), journalled(second)
+    (path,) = first.iterdir()
+    path.write_bytes(path.read_bytes()[:-9])
+    lines, _, error = played(first, second)
+    assert str(path) in str(error)
+    assert "ends in the middle" in str(error)
+    assert lines[-len(later) :] == later
+    before = lines[: -len(later)]
+    assert before == live[: len(before)]
+    assert len(before) > 10
+
+
+def test_a_missing_segment_ends_that_journal(tmp_path):
+    live = journalled(tmp_path, segment_bytes=3000)
+    files = found([tmp_path])
+    files[1].unlink()
+    lines, _, error = played(tmp_path)
+    assert "segment 3" in str(error)
+    assert lines == live[: len(lines)]
+    assert 0 < len(lines) < len(live)
+
+
+def test_a_sink_that_fails_ends_a_replay_and_no_file_is_refused_at_once(tmp_path):
+    journalled(tmp_path)
+    _, playback, error = played(tmp_path, sink=Kept(fail=True))
+    assert isinstance(error, SinkError)
+    assert playback.lost > 0
+    with pytest.raises(ConfigError, match="no such file"):
+        Playback([tmp_path / "none"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no journal"):
+        Playback([tmp_path / "empty"])
+    with pytest.raises(ConfigError, match="speed"):
+        Playback([tmp_path], speed=0)
+
+
+# -- the command line
+
+
+def ran(*arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run([OKSTREAM, *map(str, arguments)], capture_output=True, timeout=60, check=False)
+
+
+def test_record_and_replay_from_the_command_line(tmp_path):
+    done = ran("record", "--venue", "sim", "-o", tmp_path / "j", "--duration", "2s", "trades:BTC-USDT", "book:BTC-USDT")
+    assert (done.returncode, done.stdout) == (0, b"")
+    one, other = ran("replay", tmp_path / "j"), ran("replay", *sorted((tmp_path / "j").iterdir()))
+    assert one.returncode == 0, one.stderr
+    assert one.stdout == other.stdout
+    states = [orjson.loads(line).get("state") for line in one.stdout.splitlines()]
+    assert (states[0], states[-1]) == ("started", "ended")
+    assert b'"trade"' in one.stdout
+    data = ran("replay", "--data-only", tmp_path / "j").stdout
+    assert data
+    assert b'"status"' not in data
+
+
+def test_what_a_killed_record_leaves_is_replayed(tmp_path):
+    command = [OKSTREAM, "record", "--venue", "sim", "-o", str(tmp_path), "ticker:BTC-USDT", "trades:BTC-USDT"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 40
+        while sum(b'"dir":"recv"' in line for path in tmp_path.iterdir() for line in _readable(path)) < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    (path,) = tmp_path.iterdir()
+    assert path.name.endswith(PART)
+    done = ran("replay", tmp_path)
+    assert done.returncode in (0, 4)
+    assert b'"ticker"' in done.stdout
+
+
+def _readable(path: Path) -> list[bytes]:
+    lines: list[bytes] = []
+    with suppress(JournalError):
+        lines.extend(read(path))
+    return lines
+
+
+def test_what_cannot_be_replayed_has_an_exit_code(tmp_path):
+    missing = ran("replay", tmp_path / "none")
+    assert (missing.returncode, missing.stdout) == (2, b"")
+    text = tmp_path / "text"
+    text.write_text("hello\n")
+    done = ran("replay", text)
+    assert done.returncode == 4
+    assert done.stderr.decode() == f"okstream: {text}:1: it is no line of a journal\n"
+    assert ran("replay", "--speed", "fast", text).returncode == 2
+    assert ran("record", "--venue", "sim", "-o", text, "ticker:BTC-USDT").returncode == 5
+    assert ran("record", "--venue", "sim", "-o", "x/{segment}", "ticker:BTC-USDT").returncode == 2
