@@ -33,6 +33,7 @@ _VERSION = 1
 _HEADER = struct.Struct("<8sIQII")
 _NUMBERED = struct.Struct("<IQ")
 _RECORD = struct.Struct("<4sIQI")
+_LENGTH, _CHECK = 4, 16  # where these stand in a record: what the CRC is of stands between
 _CHUNK = 256 * 1024
 
 _sync = getattr(os, "fdatasync", os.fsync)
@@ -237,14 +238,21 @@ class Cursor:
 
     def _payload(self, offset: int, number: int) -> bytes | None:
         """Return the payload of record `number` at `offset`; None where it does not stand there as a whole."""
-        if not self._filled(offset, OVERHEAD):
+        at = offset - self._base
+        if not 0 <= at <= len(self._data) - OVERHEAD:
+            if not self._filled(offset, OVERHEAD):
+                return None
+            at = offset - self._base
+        mark, length, claimed, check = _RECORD.unpack_from(self._data, at)
+        if mark != MARK or claimed != number:
             return None
-        mark, length, claimed, check = _RECORD.unpack_from(self._data, offset - self._base)
-        if mark != MARK or claimed != number or not self._filled(offset, OVERHEAD + length):
-            return None
-        begin = offset - self._base + OVERHEAD
-        payload = self._data[begin : begin + length]
-        return payload if crc32(payload, crc32(_NUMBERED.pack(length, number))) == check else None
+        if at + OVERHEAD + length > len(self._data):
+            if not self._filled(offset, OVERHEAD + length):
+                return None
+            at = offset - self._base
+        data, begin = self._data, at + OVERHEAD
+        payload = data[begin : begin + length]
+        return payload if crc32(payload, crc32(data[at + _LENGTH : at + _CHECK])) == check else None
 
     def _filled(self, offset: int, length: int) -> bool:
         """Have `length` bytes from `offset` on in memory; False where the segment does not have so many."""

@@ -65,6 +65,7 @@ LAYERS = [
         "segments",
         "position",
         "backlog",
+        "proofs",
         "journal",
         "volumes",
         "calls",

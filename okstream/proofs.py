@@ -1,0 +1,38 @@
+"""What a spool remembers of the last entry of each subscription, and what that proves after a restart."""
+
+from collections.abc import Mapping
+
+import orjson
+
+from .declaring import place
+from .entries import Entry, Head
+from .sinks import Proven
+
+_STATEMENTS = (b'"gap",', b'"status",')
+
+
+def mark(payload: bytes) -> tuple[str, str] | None:
+    """
+    Return the subscription that a packed entry is data of, as text, and its head; None for statements.
+
+    This is asked of every record that goes to the disk: what it costs is told by `make bench`. A head is a list that
+    begins with two texts, identity and type, and ends with two numbers; between them stands the subscription.
+    """
+    head = payload[: payload.index(b"\n")]
+    kind = head.index(b'","') + 2
+    if head.startswith(_STATEMENTS, kind):
+        return None
+    begin = head.index(b'","', kind) + 2
+    end = head.rindex(b",", begin, head.rindex(b","))
+    return head[begin:end].decode(), head.decode()
+
+
+def proven(marks: Mapping[str, str]) -> list[Proven]:
+    """Return what marks prove: the last of each subscription that the spool has accepted."""
+    found = []
+    for said in marks.values():
+        about = Head(*orjson.loads(said))
+        if about.channel is not None:
+            last = place(Entry(b"", about))
+            found.append(Proven(about.venue, about.channel, about.inst, about.account, *last))
+    return found
