@@ -96,7 +96,7 @@ class Starts:
                 if is_data(entry):
                     end = _closed(self._open.pop(which), place(entry), self._wall_ns())
                     told.append(Entry(encode(end), end))
-                elif isinstance(entry.about, Gap):
+                elif entry.type == "gap":
                     continue
             told.append(entry)
         return told
@@ -127,6 +127,7 @@ class Holes:
     Args:
         reason: of the gaps.
         renew: asks for a snapshot of a book.
+        silent: whether its consumer wants data only; then nothing is said, but books are right all the same.
     """
 
     def __init__(
@@ -135,7 +136,9 @@ class Holes:
         statements: Statements,
         wall_ns: Callable[[], int],
         renew: Callable[[Continuity], None],
+        silent: bool = False,
     ) -> None:
+        self._silent = silent
         self.dropped = 0
         self._reason = reason
         self._holes: dict[Key, _Hole] = {}
@@ -191,7 +194,9 @@ class Holes:
     def unsaid(self) -> list[Entry]:
         """Return the gaps that nothing followed; called once, at the end."""
         now = self._wall_ns()
-        gaps = []
+        gaps: list[Entry] = []
+        if self._silent:
+            self._holes.clear()
         for which, hole in self._holes.items():
             if hole.until is not None:
                 gaps += self._gap(which, hole.after, hole.until)
@@ -211,6 +216,8 @@ class Holes:
         return _Hole(place(last), False, None)
 
     def _gap(self, which: Key, after: Place, until: Place) -> list[Entry]:
+        if self._silent:
+            return []
         now = self._wall_ns()
         gap = _gap(self._statements, which, self._reason, now, after)
         return [Entry(encode(said), said) for said in (gap, _closed(gap, until, now))]

@@ -11,12 +11,11 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from .batching import Batch, Batches
 from .deadletters import DeadLetters
-from .declaring import Holes, Starts, is_data, key
+from .declaring import Holes, Starts, is_data
 from .entries import Entry
 from .errors import (
     ConfigError,
@@ -25,11 +24,13 @@ from .errors import (
     ReopenError,
     RetryError,
     SinkError,
+    SpoolError,
     SpoolFullError,
     reason,
 )
 from .lane import Lane
 from .options import LaneOptions
+from .rejects import Rejects
 from .sinks import Remembering, Sink
 from .spooling import Spooling
 from .statements import Statements
@@ -45,8 +46,6 @@ SLOW = 0.05
 _WARN_EVERY = 60.0
 CLOSING = 10.0
 """Seconds that a sink has to close."""
-
-_FORGETFUL = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +90,34 @@ class Pump:
         self._sink: Sink | Threaded = Threaded(sink, name) if facts else sink
         self._around = around
         self._starts = Starts(around.statements, around.wall_ns)
-        self._holes = Holes("sink", around.statements, around.wall_ns, self.lane.renew)
+        silent = not options.statements
+        self._holes = Holes("sink", around.statements, around.wall_ns, self.lane.renew, silent)
         self._batches = Batches(self.lane, options, sink, count, self._tended)
         self._spooling: Spooling | None = None
         if options.spool is not None:
-            self._spooling = Spooling(self._batches, options, name, self._starts, self._holes, around)
-        self._letters: DeadLetters | None = None
+            self._spooling = Spooling(self._batches, options, name, self._starts, self._holes, around, self._stopped)
+        letters = None
         if options.dead_letters is not None:
-            self._letters = DeadLetters(options.dead_letters, options.dead_letter_bytes, name)
-        self._last: dict[object, Entry] = {}
+            letters = DeadLetters(options.dead_letters, options.dead_letter_bytes, name)
+        self._rejects = Rejects(
+            name, self._holes, letters, self.lane.losses.last, options.spool is not None, around.wall_ns, self._warn
+        )
         self._pending: Sequence[Entry] = ()
         self._batch: Batch | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._end: SpoolError | None = None
         self._opened = False
         self._given_up = 0
         self._state: Condition = "starting"
         self._since = around.wall_ns()
         self._detail: str | None = None
-        self._retries = self._rejected = self._dead = self._slow = 0
+        self._retries = self._slow = 0
         self._warned: dict[str, float] = {}
 
     @property
     def lost(self) -> int:
         """Data records that the sink did not get, of those it was to get; once it is over, those that waited, too."""
-        gone = self._rejected - self._dead + self._holes.dropped + self._given_up
+        gone = self._rejects.records - self._rejects.letters + self._holes.dropped + self._given_up
         if self._spooling is not None:
             gone += self._spooling.lost
         return gone + (self._batches.lost if self.closed else self._batches.dropped)
@@ -132,8 +136,8 @@ class Pump:
         return SinkState(
             name=self.name, state=self._state, since=self._since, detail=self._detail,
             waiting=lane.waiting + self._batches.under_way, bytes=lane.weight + lane.held,
-            dropped=lane.dropped, written=self.written, retries=self._retries, rejected=self._rejected,
-            slow_writes=self._slow, lost=self.lost, dead_letters=self._dead,
+            dropped=lane.dropped, written=self.written, retries=self._retries, rejected=self._rejects.records,
+            slow_writes=self._slow, lost=self.lost, dead_letters=self._rejects.letters,
             spooled=spooling.waiting if spooling else 0, spool_bytes=spooling.size if spooling else 0,
             oldest=max(0.0, (now - min(times)) / 1e9) if times else None,
             excused=isinstance(self.failure, ReaderGoneError) or (
@@ -168,8 +172,14 @@ class Pump:
         """Write what comes; returns after `finish`, or when the sink has failed: see `failure`."""
         if self.failure is not None:
             return
+        self._task = asyncio.current_task()
         try:
             await self._pumped()
+        except asyncio.CancelledError:
+            if self._end is None or self._task is None or self._task.uncancel():
+                raise
+            log.error("%s failed: %s", self.name, self._end)
+            self._fail(self._end)
         except ReaderGoneError as error:
             log.info("%s: %s", self.name, reason(error))
             self._fail(error)
@@ -244,6 +254,12 @@ class Pump:
                 self._spooling.know(told)
         self._enter("ok", None)
 
+    def _stopped(self, error: SpoolError) -> None:
+        """The disk is full, and that is to be the end, whatever the sink is at."""
+        self._end = error
+        if self._task is not None:
+            self._task.cancel()
+
     def _fail(self, error: BaseException) -> None:
         """Let go of all that waits, unless it can be put on the disk."""
         self.failure = error
@@ -264,7 +280,7 @@ class Pump:
     # -- its batches
 
     def _tended(self, made: list[Entry]) -> list[Entry]:
-        return self._starts.tend(made) if self._starts else made
+        return self._starts.tend(made) if self._starts and self.options.statements else made
 
     async def _deliver(self, batch: Batch) -> None:
         """Write `batch`, however many attempts it takes."""
@@ -347,19 +363,10 @@ class Pump:
             written = [entry for at, entry in enumerate(pending) if at not in out]
             data = sum(map(is_data, written))
             if rejected:
-                await self._buried(pending, out, rejected)
-                lost = sum(is_data(pending[at]) for at in rejected)
-                self._rejected += lost
-                self._part(batch, lost)
+                self._part(batch, await self._rejects.bury(pending, out, rejected))
             self._part(batch, data)
         self.written += data
-        if self._spooling is not None:
-            self._last.update((key(entry), entry) for entry in written if is_data(entry))
-        else:
-            self._last.update({entry.feed: entry for entry in written})
-            if len(self._last) > _FORGETFUL + 2 * len(self.lane.losses.last):
-                known = self.lane.losses.last
-                self._last = {feed: entry for feed, entry in self._last.items() if feed in known}
+        self._rejects.remember(written)
 
     def _part(self, batch: Batch, data: int) -> None:
         """So many records of `batch` are dealt with before the others."""
@@ -368,36 +375,11 @@ class Pump:
         else:
             self._spooling.part(batch, data)
 
-    async def _buried(self, pending: Sequence[Entry], out: set[int], rejected: dict[int, str]) -> None:
-        """Put what can never be written into the file for it; what does not get there will be said to be missing."""
-        order = sorted(rejected)
-        self._warn("rejected", "%s can never write %d lines: %s", self.name, len(order), rejected[order[0]])
-        kept = 0
-        if self._letters is not None:
-            try:
-                kept = await self._letters.add([(pending[at], rejected[at]) for at in order], self._around.wall_ns())
-            except OSError as error:
-                self._warn("letters", "%s: the file of dead letters cannot be written: %s", self.name, reason(error))
-            if kept < len(order):
-                self._warn("full", "%s: %d dead letters have no room", self.name, len(order) - kept)
-        self._dead += sum(is_data(pending[at]) for at in order[:kept])
-        for at in order[kept:]:
-            entry = pending[at]
-            if entry.channel is None:
-                continue
-            same = partial(_same, pending, out, key(entry))
-            after = next((one for one in map(same, range(at - 1, -1, -1)) if one is not None), self._last_of(entry))
-            until = next((one for one in map(same, range(at + 1, len(pending))) if one is not None), None)
-            self._holes.add(entry, after, until)
-
     def _around_holes(self, batch: Batch, pending: Sequence[Entry]) -> Sequence[Entry]:
         before = self._holes.dropped
-        told = self._holes.tend(list(pending), self._last_of)
+        told = self._rejects.tend(pending)
         self._part(batch, self._holes.dropped - before)
         return told
-
-    def _last_of(self, entry: Entry) -> Entry | None:
-        return self._last.get(key(entry) if self._spooling is not None else entry.feed)
 
     def _stepped(self, seconds: float) -> None:
         if seconds > SLOW:
@@ -410,12 +392,6 @@ class Pump:
         if now - self._warned.get(about, -_WARN_EVERY) >= _WARN_EVERY:
             self._warned[about] = now
             log.warning(message, *details)
-
-
-def _same(pending: Sequence[Entry], out: set[int], which: object, at: int) -> Entry | None:
-    """Return what stands at a place of a batch, if it was written, and is data of that subscription."""
-    entry = pending[at]
-    return entry if at not in out and is_data(entry) and key(entry) == which else None
 
 
 def _check(options: LaneOptions) -> None:

@@ -6,17 +6,16 @@ From the first line that goes to the disk all later ones do, until everything th
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import orjson
-
 from .batching import Batch, Batches
-from .declaring import Holes, Key, Starts, is_data, key, place
+from .declaring import Holes, Key, Starts, is_data, key
 from .entries import Entry, unpack
 from .errors import SpoolError, SpoolFullError
 from .options import LaneOptions
+from .proofs import mark, proven
 from .sinks import Proven
 from .spool import Corrupt, Spool
 
@@ -39,6 +38,7 @@ class Spooling:
 
     Args:
         starts, holes: say what is missing; of what the disk has no room for, and of what it spoilt.
+        failed: told that the disk is full, and that this is to be the end.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class Spooling:
         starts: Starts,
         holes: Holes,
         around: "Surroundings",
+        failed: Callable[[SpoolError], None],
     ) -> None:
+        self._failed = failed
         assert options.spool is not None
         self.corrupt = 0
         self._name = name
@@ -58,11 +60,12 @@ class Spooling:
         self._lane = batches.lane
         self._starts = starts
         self._holes = holes
-        self._refused = Holes("overflow", around.statements, around.wall_ns, self._lane.renew)
+        silent = not options.statements
+        self._refused = Holes("overflow", around.statements, around.wall_ns, self._lane.renew, silent)
         self._refusals = 0
         self._last: dict[Key, Entry] = {}
         self._chance = around.chance
-        self._spool = Spool(options.spool, limit=options.spool_bytes, when_full=options.spool_full, mark=_mark)
+        self._spool = Spool(options.spool, limit=options.spool_bytes, when_full=options.spool_full, mark=mark)
         self._resumed = Starts(around.statements, around.wall_ns)
         self._kept = 0
         self._stays = self._spilling = options.spool_always
@@ -74,7 +77,6 @@ class Spooling:
         self._work = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
         self._warned = -_WARN_EVERY
 
     @property
@@ -98,7 +100,7 @@ class Spooling:
         self._kept = opened.waiting
         self._spilling = self._spilling or opened.waiting > 0
         if opened.waiting or self._options.spool_always:
-            self._starts.know(_proven(opened.marks))
+            self._starts.know(proven(opened.marks))
         if opened.torn:
             log.warning("%s: %d torn bytes were cut off its spool", self._name, opened.torn)
 
@@ -144,14 +146,12 @@ class Spooling:
         See Batches.
 
         Raises:
-            SpoolError: the disk cannot be read. SpoolFullError: it is full, and that is to be the end.
+            SpoolError: the spool is closed.
         """
         self._busy = False
         try:
             while True:
                 self._changed.clear()
-                if self._error is not None:
-                    raise self._error
                 if not self._spilling:
                     return await self._batches.next()
                 if not self._spool.unread and not self._feeding and not self._stays and not len(self._batches):
@@ -166,6 +166,7 @@ class Spooling:
                     await self._changed.wait()
         finally:
             self._busy = True
+            self._overflow()
 
     async def done(self, batch: Batch) -> None:
         """See Batches."""
@@ -177,20 +178,27 @@ class Spooling:
 
     def part(self, batch: Batch, data: int) -> None:
         """See Batches."""
-        if batch is not self._read:
+        if batch is self._read:
+            batch.data -= data
+        else:
             self._batches.part(batch, data)
 
     # -- from the lane to the sink, or to the disk
 
     def _put(self) -> None:
         """Called by the lane for each that is put into it."""
-        if not self._spilling and self._busy and 2 * (self._lane.weight + self._lane.held) > self._options.bytes:
+        self._overflow()
+        if not self._spilling and self._prepare is not None and len(self._lane) >= _MANY:
+            self._prepare()
+
+    def _overflow(self) -> None:
+        """Have what waits go to the disk, if that is the way now, or there is too much of it."""
+        lane = self._lane
+        if not self._spilling and self._busy and len(lane) and 2 * (lane.weight + lane.held) > self._options.bytes:
             log.warning("%s is too slow: what comes goes to the disk until it has caught up", self._name)
             self._spilling = True
         if self._spilling:
             self._work.set()
-        elif self._prepare is not None and len(self._lane) >= _MANY:
-            self._prepare()
 
     async def _feed(self) -> None:
         try:
@@ -204,8 +212,7 @@ class Spooling:
                     self._fed = True
                 self._changed.set()
         except SpoolError as error:
-            self._error = error
-            self._changed.set()
+            self._failed(error)
 
     async def _append(self, batch: Batch) -> None:
         """Put a batch on the disk; raises SpoolFullError where that is to be the end."""
@@ -273,7 +280,7 @@ class Spooling:
         if not entries:
             await self._acknowledge()
             return None
-        if self._resumed:
+        if self._resumed and self._options.statements:
             entries = self._resumed.tend(entries)
         self._read = Batch(entries, sum(map(is_data, entries)))
         return self._read
@@ -291,19 +298,3 @@ class Spooling:
         if now - self._warned >= _WARN_EVERY:
             self._warned = now
             log.error(message, self._name, detail)
-
-
-def _mark(payload: bytes) -> tuple[str, str] | None:
-    """Return what a spool remembers of a payload: the subscription, and its place in that; called in its thread."""
-    entry = unpack(payload)
-    if not is_data(entry):
-        return None
-    return orjson.dumps(key(entry)).decode(), orjson.dumps(place(entry)).decode()
-
-
-def _proven(marks: dict[str, str]) -> list[Proven]:
-    proven = []
-    for which, where in marks.items():
-        venue, channel, inst, account = orjson.loads(which)
-        proven.append(Proven(venue, channel, inst, account, *orjson.loads(where)))
-    return proven

@@ -51,6 +51,7 @@ LAYERS = [
         "losses",
         "pump",
         "declaring",
+        "rejects",
         "states",
         "steps",
         "spooling",

@@ -1,0 +1,198 @@
+"""A lane by way of the disk: order, what a restart finds there, and what has no room there."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.exchange import RECV, trades
+from test_pump import Scripted, lived, pump, put
+
+from okstream.entries import Entry
+from okstream.errors import RetryError, SpoolFullError
+from okstream.pump import Pump
+from okstream.sinks import Proven
+from okstream.source import Source
+
+PATIENCE = 20.0
+
+
+class Gate(Scripted):
+    """Writes only while it is open."""
+
+    def __init__(self, *script: Any) -> None:
+        super().__init__(*script)
+        self.gate = asyncio.Event()
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        await self.gate.wait()
+        await super().write(batch)
+
+
+def numbers(sink: Scripted) -> list[int]:
+    return [int(line["id"]) for line in sink.lines if line["type"] == "trade"]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what no event tells of."""
+    async with asyncio.timeout(PATIENCE):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def fed(one: Pump, trading: Source, first: int, last: int) -> None:
+    """Put trades in, some at a time, as a disk can take them."""
+    for number in range(first, last + 1):
+        one.lane.put(trading.push(trades(number), RECV, weight=400))
+        if number % 20 == 0:
+            await asyncio.sleep(0)
+            await until(lambda: one.lane.weight + one.lane.held < one.options.bytes * 3 // 4)
+
+
+async def over(one: Pump, running: "asyncio.Task[None]", within: float = PATIENCE) -> None:
+    one.finish()
+    await asyncio.wait([running], timeout=within)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await one.close()
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_what_does_not_fit_goes_through_the_disk_in_order_and_nothing_is_lost(tmp_path: Path, always: bool):
+    async def scenario() -> None:
+        sink = Gate()
+        bound = 64 * 1024
+        one = pump(sink, when_full="spill", bytes=bound, spool=tmp_path / "spool", spool_always=always)
+        trading = lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        await fed(one, trading, 1, 1000)
+        assert one.lane.weight + one.lane.held <= bound
+        await until(lambda: one.state.spooled > 500)
+        assert one.lane.dropped == 0
+        sink.gate.set()
+        await fed(one, trading, 1001, 1500)
+        await until(lambda: one.written == 1500)
+        await until(lambda: one.state.spooled == 0)
+        await fed(one, trading, 1501, 1600)
+        await over(one, running)
+        assert numbers(sink) == list(range(1, 1601))
+        assert (one.written, one.lost, one.state.dropped) == (1600, 0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_what_the_sink_did_not_take_before_the_end_is_on_the_disk_and_comes_first_afterwards(tmp_path: Path):
+    async def scenario() -> None:
+        trading = lived()
+        stuck = Gate()
+        one = pump(stuck, when_full="spill", spool=tmp_path / "spool")
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, trading, 1, 2, 3)
+        await asyncio.sleep(0)
+        put(one, trading, 4, 5)
+        await over(one, running, within=0.05)
+        assert (numbers(stuck), one.lost) == ([], 0)
+
+        sink = Scripted()
+        one = pump(sink, when_full="spill", spool=tmp_path / "spool")
+        await one.start()
+        assert one.state.spooled == 5
+        put(one, trading, 9)
+        running = asyncio.create_task(one.run())
+        await until(lambda: one.written == 6)
+        await over(one, running)
+        assert sink.data == ["1", "2", "3", "4", "5", "open start 5..None", "closed start 5..9", "9"]
+        assert one.lost == 0
+
+    asyncio.run(scenario())
+
+
+def test_what_was_in_memory_before_what_is_on_the_disk_is_declared_where_the_sink_proves_what_it_has(tmp_path: Path):
+    class Proving(Scripted):
+        def proven(self) -> list[Proven]:
+            return [Proven("okx", "trades", "BTC-USDT", None, "90", 900)]
+
+    async def scenario() -> None:
+        trading = lived()
+        one = pump(Gate(), when_full="spill", spool=tmp_path / "spool")
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, trading, 100, 101)
+        await over(one, running, within=0.05)
+
+        sink = Proving()
+        one = pump(sink, when_full="spill", spool=tmp_path / "spool")
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, trading, 200)
+        await until(lambda: one.written == 3)
+        await over(one, running)
+        assert sink.data == [
+            "open start 90..None", "closed start 90..100", "100", "101", "open start 101..None",
+            "closed start 101..200", "200",
+        ]  # fmt: skip
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_is_tried_again_is_acknowledged_once(tmp_path: Path):
+    async def scenario() -> None:
+        sink = Scripted(RetryError("busy"), RetryError("part", [1, 2]))
+        one = pump(sink, spool=tmp_path / "spool", spool_always=True, retry_first=0.001)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, lived(), 1, 2, 3)
+        await until(lambda: one.written == 3)
+        await over(one, running)
+        assert sink.data == ["1", "2", "3"]
+        assert (one.written, one.lost, one.state.spooled) == (3, 0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_what_a_full_spool_has_no_room_for_is_declared(tmp_path: Path, caplog):
+    async def scenario() -> None:
+        sink = Gate()
+        one = pump(sink, when_full="spill", bytes=64 * 1024, spool=tmp_path / "spool", spool_bytes=64 * 1024)
+        trading = lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        await fed(one, trading, 1, 1500)
+        await until(lambda: one.lost > 0 and not len(one.lane))
+        sink.gate.set()
+        await until(lambda: one.state.spooled == 0)
+        await fed(one, trading, 1501, 1501)
+        await over(one, running)
+        lost = one.lost
+        handed = numbers(sink)
+        assert handed == sorted(set(handed))
+        assert len(handed) + lost == 1501
+        gaps = [line for line in sink.lines if line["type"] == "gap" and line["state"] == "closed"]
+        holes = [(int(gap["after"]), int(gap["until"])) for gap in gaps]
+        missing = set(range(1, 1502)) - set(handed)
+        assert [number for number in missing if not any(low < number < high for low, high in holes)] == []
+        assert {gap["reason"] for gap in gaps} == {"overflow"}
+
+    asyncio.run(scenario())
+    assert any("its spool is full" in record.message for record in caplog.records)
+
+
+def test_a_full_spool_can_be_the_end(tmp_path: Path):
+    async def scenario() -> None:
+        sink = Gate()
+        one = pump(
+            sink, when_full="spill", bytes=64 * 1024, spool=tmp_path / "spool", spool_bytes=64 * 1024,
+            spool_full="stop", batch_records=10,
+        )  # fmt: skip
+        await one.start()
+        running = asyncio.create_task(one.run())
+        feeding = asyncio.create_task(fed(one, lived(), 1, 1500))
+        await asyncio.wait_for(running, PATIENCE)  # though its write has never returned
+        feeding.cancel()
+        assert isinstance(one.failure, SpoolFullError)
+        assert one.fatal
+
+    asyncio.run(scenario())
