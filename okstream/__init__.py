@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import (
         BookVoidError,
         ConfigError,
+        JournalError,
         LoginRefusedError,
         OkstreamError,
         RefusedError,
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
         SubscriptionRefusedError,
     )
     from .identities import identity
+    from .journal import Journal
     from .options import LaneOptions
+    from .playback import Playback
     from .records import encode
     from .states import SinkState, Stats, StreamState, SubscriptionState
     from .stream import Stream
@@ -36,9 +39,12 @@ _HOMES = {
     "BookVoidError": "errors",
     "ConfigError": "errors",
     "Credentials": "dialects.signing",
+    "Journal": "journal",
+    "JournalError": "errors",
     "LaneOptions": "options",
     "LoginRefusedError": "errors",
     "OkstreamError": "errors",
+    "Playback": "playback",
     "RefusedError": "errors",
     "RestError": "errors",
     "RestRefusedError": "errors",
@@ -62,9 +68,12 @@ __all__ = [
     "BookVoidError",
     "ConfigError",
     "Credentials",
+    "Journal",
+    "JournalError",
     "LaneOptions",
     "LoginRefusedError",
     "OkstreamError",
+    "Playback",
     "RefusedError",
     "RestError",
     "RestRefusedError",
