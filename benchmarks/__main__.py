@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from . import book, files, heal, nats, replay, spool
+from . import book, files, heal, lanes, nats, replay, spool
 from .measure import CLIENTS, Blaster, Run, Void, memory, speed
 from .wires import WIRES
 
@@ -46,6 +46,7 @@ def main() -> int:
     try:
         plain = [_speeds(generation, options.rounds, options.messages) for generation in chosen]
         book.report(plain[0])
+        lanes.report(plain[0] if chosen[0] == "v5" else None)
         heal.report()
         files.report(rounds=2 if options.quick else files.ROUNDS)
         spool.report(rounds=1 if options.quick else 3)

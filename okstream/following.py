@@ -80,6 +80,29 @@ class Following:
         self._patterns[venue.name, pattern] = set(subs)
         return subs
 
+    def end(self, venue: Venue, asked: Iterable[Subscription]) -> None:
+        """
+        Unsubscribe from what `asked` names and nothing else means.
+
+        Raises:
+            ConfigError: one is not subscribed to.
+        """
+        feeds, asked = self._wanted.feeds, list(asked)
+        for sub in asked:
+            if not sub.is_pattern and (venue.name, sub) not in feeds:
+                raise ConfigError(f"{sub} is not subscribed to at {venue.name}")
+        for sub in asked:
+            self.unname(venue, sub)
+            for each in self.forget(venue, sub) if sub.is_pattern else [sub]:
+                if (venue.name, each) in feeds:
+                    self._wanted.end(feeds[venue.name, each][0])
+
+    def abandon(self, venue: Venue, patterns: Iterable[Subscription]) -> None:
+        """Follow `patterns` no longer, as far as that had begun."""
+        for pattern in patterns:
+            if self.follows(venue, pattern):
+                self.forget(venue, pattern)
+
     def forget(self, venue: Venue, pattern: Subscription) -> list[Subscription]:
         """
         Follow `pattern` no longer; return what it meant and nothing else does.

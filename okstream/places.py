@@ -105,3 +105,12 @@ async def cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
         task.cancel()
     if tasks:
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def first(*works: Coroutine[Any, Any, Any]) -> None:
+    """Run all `works` until one of them has ended, whatever it ends with."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancelled(tasks)

@@ -29,7 +29,7 @@ from .journal import Journal
 from .lanes import Lanes
 from .links import Links, Wiring
 from .options import LANE_BYTES, LaneOptions
-from .places import Places, cancelled, finished
+from .places import Places, cancelled, finished, first
 from .pump import Surroundings
 from .records import SCHEMA, AnyRecord, Status
 from .sampling import sampling
@@ -196,11 +196,7 @@ class Stream:
             RefusedError: a venue refused us before it ever let us in.
             SinkError: the last sink failed; ReaderGoneError where its reader left.
         """
-        waits = [asyncio.ensure_future(work) for work in (self._ended.wait(), self._fanout.done())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await cancelled(waits)
+        await first(self._ended.wait(), self._fanout.done())
         if self._failure is not None:
             raise self._failure
 
@@ -269,9 +265,7 @@ class Stream:
                 self._must_be_open()
                 settled, refused = await self._wanted.ask(place, subs)
         except (TimeoutError, asyncio.CancelledError, ConfigError) as error:
-            for sub in begun:
-                if self._following.follows(place, sub):
-                    self._following.forget(place, sub)
+            self._following.abandon(place, begun)
             if not isinstance(error, TimeoutError):
                 raise
             raise TimeoutError(f"{channel}: no answer from {place.name} within {timeout:g} s") from None
@@ -299,14 +293,7 @@ class Stream:
         self._must_be_open()
         place = await self._places.reach(venue)
         asked = [self._links.assign(place, sub) for sub in read(channel, items, account)]
-        for sub in asked:
-            if not sub.is_pattern and (place.name, sub) not in self._feeds:
-                raise ConfigError(f"{sub} is not subscribed to at {place.name}")
-        for sub in asked:
-            self._following.unname(place, sub)
-            for each in self._following.forget(place, sub) if sub.is_pattern else [sub]:
-                if (place.name, each) in self._feeds:
-                    self._wanted.end(self._feeds[place.name, each][0])
+        self._following.end(place, asked)
 
     def check(self, *subs: Subscription, venue: str | Venue | None = None) -> None:
         """
