@@ -7,30 +7,17 @@ holes: each belongs to something complete or to something that is not; an incomp
 records came at once and something is missing between them.
 """
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .stitching import Interval, stitched
+
 Subscription = tuple[str, str, str | None, str | None]
 """Venue, channel, instrument, account."""
 
-OVERLAP = 1_000_000_000
-"""How long, ns, two sources have to be complete together for one to go on where the other ends: clocks differ."""
-
 _MS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """From `since` to `until`, ns, both records; if not `complete`, then for these `reasons`, and by these `gaps`."""
-
-    since: int
-    until: int
-    complete: bool
-    reasons: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -101,15 +88,30 @@ class Part:
             return
         if not isinstance(channel, str):
             return
-        items = self.items[venue, channel, record.get("inst"), record.get("account")]
+        sub = (venue, channel, record.get("inst"), record.get("account"))
+        items = self.items.get(sub) or self._first_of(sub)
         if kind == "gap":
             gap, state, reason = (str(record.get(name)) for name in ("gap", "state", "reason"))
-            items.append(Said(recv, gap, state, reason, record.get("after_ts"), record.get("lost")))
+            said = Said(recv, gap, state, reason, record.get("after_ts"), record.get("lost"))
+            for one in self._group(sub) if sub[2] is None else (items,):
+                one.append(said)
         elif items and type(stretch := items[-1]) is Stretch:
             stretch.until = max(stretch.until, recv)
             stretch.records += 1
         else:
             items.append(Stretch(recv, recv))
+
+    def _group(self, sub: Subscription) -> list[list[Item]]:
+        """Return the items of all that a gap without an instrument is about."""
+        venue, channel, _, account = sub
+        return [these for one, these in self.items.items() if (one[0], one[1], one[3]) == (venue, channel, account)]
+
+    def _first_of(self, sub: Subscription) -> list[Item]:
+        """Something comes of `sub` for the first time; what was said of all instruments is about it, too."""
+        venue, channel, inst, account = sub
+        shared = self.items.get((venue, channel, None, account), ()) if inst is not None else ()
+        items = self.items[sub] = [item for item in shared if isinstance(item, Said)]
+        return items
 
     def restarted(self, at: int) -> None:
         """Another run begins here."""
@@ -160,21 +162,22 @@ def coverage(sources: Mapping[str, Sequence[Part]]) -> list[Covered]:
     found: defaultdict[Subscription, list[list[Interval]]] = defaultdict(list)
     records: defaultdict[Subscription, int] = defaultdict(int)
     for parts in sources.values():
-        items: defaultdict[Subscription, list[Item]] = defaultdict(list)
+        items: defaultdict[Subscription, list[list[Item]]] = defaultdict(list)
         for part in parts:
             for sub, these in part.items.items():
-                items[sub] += these
+                items[sub].append(these)
         end = max((part.last for part in parts), default=0)
         shared = _shared(items)
-        for sub, these in items.items():
+        for sub, each in items.items():
             venue, channel, inst, account = sub
+            count = sum(item.records for these in each for item in these if isinstance(item, Stretch))
             if inst is not None:
-                these = these + shared[venue, channel, account]
-            elif not any(isinstance(item, Stretch) for item in these) and _others(items, sub):
+                each = [*each, *shared[venue, channel, account]]
+            elif not count and _others(items, sub):
                 continue  # it is about those that have an instrument, and said of each of them
-            if lasting := intervals(these, end):
+            if lasting := intervals(each, end):
                 found[sub].append(lasting)
-                records[sub] += sum(item.records for item in these if isinstance(item, Stretch))
+                records[sub] += count
     return [Covered(sub, records[sub], stitched(each)) for sub, each in sorted(found.items(), key=_order)]
 
 
@@ -182,16 +185,19 @@ def _order(item: tuple[Subscription, Any]) -> tuple[str, ...]:
     return tuple(part or "" for part in item[0])
 
 
-def _shared(items: Mapping[Subscription, Sequence[Item]]) -> defaultdict[tuple[str, str, str | None], list[Item]]:
+_Group = tuple[str, str, str | None]
+
+
+def _shared(items: Mapping[Subscription, Sequence[Sequence[Item]]]) -> defaultdict[_Group, list[list[Item]]]:
     """Return what is said of all instruments of a channel."""
-    shared: defaultdict[tuple[str, str, str | None], list[Item]] = defaultdict(list)
-    for (venue, channel, inst, account), these in items.items():
+    shared: defaultdict[_Group, list[list[Item]]] = defaultdict(list)
+    for (venue, channel, inst, account), each in items.items():
         if inst is None:
-            shared[venue, channel, account] += [item for item in these if isinstance(item, Said)]
+            shared[venue, channel, account] += [[item for item in these if isinstance(item, Said)] for these in each]
     return shared
 
 
-def _others(items: Mapping[Subscription, Sequence[Item]], sub: Subscription) -> bool:
+def _others(items: Mapping[Subscription, Any], sub: Subscription) -> bool:
     venue, channel, _, account = sub
     return any(one != sub and (one[0], one[1], one[3]) == (venue, channel, account) for one in items)
 
@@ -204,7 +210,8 @@ class _Walk:
         self.cursor: int | None = None  # the last record
         self._since: int | None = None  # the first record of what is complete
         self._begin: int | None = None  # the first that was heard of what is not
-        self._reach = 0
+        self._reach = 0  # nothing before that counts
+        self._heard = 0  # the last that was said
         self._reasons: dict[str, None] = {}
         self._gaps: dict[str, None] = {}
         self._open: dict[str, Said] = {}
@@ -232,7 +239,7 @@ class _Walk:
         if self._reasons:
             begins = self.cursor if self.cursor is not None else self._begin
             assert begins is not None
-            self._incomplete(begins, max(begins, self._reach))
+            self._incomplete(begins, max(begins, self._reach, self._heard))
         elif self._since is not None and self.cursor is not None:
             self.made.append(Interval(self._since, self.cursor, True))
         return self.made
@@ -245,6 +252,7 @@ class _Walk:
             self._doubt(since, "restart")
         self._restarted = False
         if self._open:  # what comes while a gap is open proves nothing
+            self._begin = since if self._begin is None else min(self._begin, since)
             self._reach = max(self._reach, until)
             return
         if self._reasons:
@@ -269,7 +277,7 @@ class _Walk:
         early = said.at if said.after_ts is None else min(said.at, said.after_ts * _MS)
         self._doubt(early, said.reason)
         self._gaps[said.gap] = None
-        self._reach = max(self._reach, said.at)
+        self._heard = max(self._heard, said.at)
 
     def _doubt(self, at: int, reason: str) -> None:
         """From the last record on something may be missing."""
@@ -285,17 +293,18 @@ class _Walk:
         self.made.append(Interval(since, until, False, tuple(self._reasons), tuple(self._gaps)))
         self._reasons.clear()
         self._gaps.clear()
-        self._begin, self._reach = None, 0
+        self._begin, self._reach, self._heard = None, 0, 0
 
 
-def intervals(items: Iterable[Item], end: int) -> list[Interval]:
+def intervals(parts: Iterable[Sequence[Item]], end: int) -> list[Interval]:
     """
     Return the intervals of what one source says of one subscription, in order, each beginning where the last ended.
 
     Args:
+        parts: what each of its files says, in the order in which it is there.
         end: until when the source went on, ns: what is open then lasts until there.
     """
-    ordered = sorted(items, key=lambda item: item.at)
+    ordered = _in_order(parts)
     harmless = {
         item.gap for item in ordered if isinstance(item, Said) and (item.lost == 0 or item.state == "recovered")
     }
@@ -304,6 +313,35 @@ def intervals(items: Iterable[Item], end: int) -> list[Interval]:
         if not isinstance(item, Said) or item.gap not in harmless:
             walk.take(item)
     return walk.end(end)
+
+
+def _in_order(parts: Iterable[Sequence[Item]]) -> list[Item]:
+    """
+    Return all items in the order in which they were written.
+
+    Within a file that is how they stand there: what is said of data that had to wait is younger than the data. Files
+    of other times follow each other; of those of the same time (parted by type) the times alone tell.
+    """
+    keyed: list[tuple[int, int, int, Item]] = []
+    newest = latest = 0
+    for number, part in enumerate(sorted(filter(None, parts), key=lambda part: _data(part)[0])):
+        first, last = _data(part)
+        floor = latest if first >= newest else 0
+        newest = max(newest, last)
+        for index, item in enumerate(part):
+            floor = max(floor, item.at)
+            keyed.append((floor, number, index, item))
+        latest = max(latest, floor)
+    keyed.sort(key=lambda one: one[:3])
+    return [item for _, _, _, item in keyed]
+
+
+def _data(part: Sequence[Item]) -> tuple[int, int]:
+    """Return the times of the first and the last data of a part; where it has none, of what it says."""
+    data = [item for item in part if isinstance(item, Stretch)]
+    if not data:
+        return part[0].at, max(item.at for item in part)
+    return min(item.at for item in data), max(item.until for item in data)
 
 
 def _told(items: Iterable[Item]) -> list[Item]:
@@ -316,63 +354,3 @@ def _told(items: Iterable[Item]) -> list[Item]:
             made[at] = Restarted(made[at].at, told=True)
         made.append(item)
     return made
-
-
-def stitched(sources: Sequence[Sequence[Interval]]) -> list[Interval]:
-    """Return what several sources of one subscription have together: complete is what is complete in one of them."""
-    if len(sources) == 1:
-        return list(sources[0])
-    whole = [[one for one in source if one.complete] for source in sources]
-    begins = min(source[0].since for source in sources)
-    ends = max(source[-1].until for source in sources)
-    made: list[tuple[int, int]] = []
-    at = begins - 1
-    while (following := _following(whole, at)) is not None:
-        since, until = following
-        if made and since < made[-1][1]:  # they overlap, and for too short a time
-            made[-1], since = (made[-1][0], since), made[-1][1]
-        while (further := _further(whole, until)) > until:
-            until = further
-        made.append((since, until))
-        at = until
-    return _filled(made, begins, ends, [one for source in sources for one in source if not one.complete])
-
-
-def _following(whole: Sequence[Sequence[Interval]], at: int) -> tuple[int, int] | None:
-    """Return the first that ends after `at`, of those that begin first the longest."""
-    ahead = []
-    for source in whole:
-        index = bisect_right(source, at, key=lambda one: one.until)
-        if index < len(source):
-            ahead.append((source[index].since, -source[index].until))
-    return (min(ahead)[0], -min(ahead)[1]) if ahead else None
-
-
-def _further(whole: Sequence[Sequence[Interval]], until: int) -> int:
-    """Return how far another source goes on that was complete for long enough before `until`."""
-    furthest = until
-    for source in whole:
-        index = bisect_right(source, until - OVERLAP, key=lambda one: one.since) - 1
-        if index >= 0:
-            furthest = max(furthest, source[index].until)
-    return furthest
-
-
-def _filled(made: Sequence[tuple[int, int]], begins: int, ends: int, missing: Sequence[Interval]) -> list[Interval]:
-    """Return the complete ones `made`, with what is not between them, and why."""
-    result: list[Interval] = []
-
-    def lacking(since: int, until: int) -> Interval:
-        why = [one for one in missing if one.since <= until and one.until >= since]
-        reasons = tuple(dict.fromkeys(reason for one in why for reason in one.reasons)) or ("absent",)
-        return Interval(since, until, False, reasons, tuple(dict.fromkeys(gap for one in why for gap in one.gaps)))
-
-    at = begins
-    for since, until in made:
-        if since > at or result:
-            result.append(lacking(at, since))
-        result.append(Interval(since, until, True))
-        at = until
-    if ends > at or not made:
-        result.append(lacking(at, ends))
-    return result

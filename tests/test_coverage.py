@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.filed import DAY, SECOND, START, crash, finished, gap, order, status, ticker, trade, unfinished
 
-from okstream.coverage import OVERLAP, Interval, Part, coverage, intervals, stitched
+from okstream.coverage import Part, coverage, intervals
 from okstream.files.evidence import found, read, sources
 from okstream.sinks.file import File
+from okstream.stitching import OVERLAP, Interval, stitched
 
 SUB = ("okx", "trades", "BTC-USDT", None)
 TIMEOUT = 30
@@ -73,6 +74,8 @@ def test_records_with_nothing_said_between_them_are_complete():
          [(1, 2), (2, 2, "overflow", "disconnected"), (2, 3)]),
         ([*data(1), said("a-1", "open", 2), said("a-1", "closed", 3), said("a-2", "open", 4, reason="sequence"),
           said("a-2", "closed", 5, reason="sequence"), *data(5)], [(1, 1), (1, 5, "disconnected", "sequence"), (5, 5)]),
+        ([*data(1, 2), said("a-l1", "open", 9, reason="start"), said("a-l1", "closed", 9, reason="start"), *data(5, 6)],
+         [(1, 2), (2, 5, "start"), (5, 6)]),
         ([*data(1, 2), status("started", at(4)), *data(5, 6)], [(1, 2), (2, 5, "restart"), (5, 6)]),
         ([*data(1, 2), said("a-1", "open", 3), status("started", at(4)), *data(5, 6)],
          [(1, 2), (2, 5, "disconnected"), (5, 6)]),
@@ -155,12 +158,12 @@ def whole(found_intervals):
 def test_complete_and_incomplete_together_are_all_there_is_and_share_nothing(steps):
     made = told(steps)
     items = made.items[SUB]
-    result = intervals(items, made.last)
+    result = intervals([items], made.last)
     whole(result)
     times = [value for (what, value) in steps if what == "data"]
     if times:
         recvs = [item.at for item in items if hasattr(item, "records")]
-        assert result[0].since <= min(recvs)
+        assert result[0].since <= recvs[0]
         assert result[-1].until >= max(item.until for item in items if hasattr(item, "records"))
 
 
@@ -170,7 +173,7 @@ def test_more_said_is_never_more_complete(steps):
     made = told(steps)
     made.take(gap("z-9", "open", made.last + 1).fields)
     made.take(trade(1, at=made.last + 5).fields)
-    result = intervals(made.items[SUB], made.last)
+    result = intervals([made.items[SUB]], made.last)
     whole(result)
     assert not result[-1].complete
 

@@ -35,6 +35,7 @@ LAYERS = [
         "entries",
         "options",
         "rendering",
+        "stitching",
         "coverage",
     },
     {"oversight", "secrecy", "terms", "session"},

@@ -263,5 +263,6 @@ def _raw(file: File) -> None:
             kept.append(Stretch(since, max(since, until), count))
             count = 0
         items += kept
+        items.sort(key=lambda item: item.at)
         file.part.first = min(share["first_recv"], file.part.first or share["first_recv"])
         file.part.last = max(file.part.last, share["last_recv"])

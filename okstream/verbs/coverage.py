@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from okstream.coverage import Covered, Interval, coverage
+from okstream.coverage import Covered, coverage
 from okstream.errors import ConfigError
 from okstream.exits import LOST, OK
 from okstream.files.evidence import File, found, read, sources
+from okstream.stitching import Interval
 
 _NS = 1_000_000_000
 
