@@ -376,7 +376,7 @@ async def test_plain_nats_reaches_who_listens_in_order(tmp_path: Path):
 
 async def test_plain_nats_counts_nothing_as_sent_that_the_server_has_not_seen(tmp_path: Path):
     with nats_server(tmp_path / "plain", jetstream=False) as server:
-        sink = Nats(servers=server.url, jetstream=False, ack_timeout=0.2)
+        sink = Nats(servers=server.url, jetstream=False, ack_timeout=1.0)
         await sink.open()
         await sink.write(trades(10))
         server.freeze()
