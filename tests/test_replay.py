@@ -12,7 +12,16 @@ from typing import Any
 import orjson
 import pytest
 
-from okstream import Credentials, Stream, SubscriptionRefusedError, testing, venues
+from okstream import (
+    BookVoidError,
+    Credentials,
+    LaneOptions,
+    Playback,
+    Stream,
+    SubscriptionRefusedError,
+    testing,
+    venues,
+)
 from okstream.continuity import Delivery
 from okstream.entries import Entry
 from okstream.journal import Journal
@@ -50,6 +59,7 @@ def recorded(
     *,
     settings: dict[str, Any] | None = None,
     journal: dict[str, Any] | None = None,
+    lane: LaneOptions | None = None,
     **options: Any,
 ) -> list[bytes]:
     """Run `scenario` with a journal, in virtual time; return the lines that were delivered."""
@@ -60,7 +70,8 @@ def recorded(
             venue = replace(venues.simulated(dialect, sim.url, sim.rest_url), name="okx")
             written = Journal(str(folder), **(journal or {}))
             usual: dict[str, Any] = {"wall_ns": testing.wall_ns, "chance": random.Random(1)}
-            async with Stream(venue, sinks=[sink], journal=written, **{**usual, **options}) as stream:
+            sinks = [sink if lane is None else (sink, lane)]
+            async with Stream(venue, sinks=sinks, journal=written, **{**usual, **options}) as stream:
                 await scenario(sim, stream)
             assert written.lost == 0
         return sink.lines
@@ -143,7 +154,11 @@ def test_what_was_delivered_live_is_delivered_again(tmp_path, dialect, subs, red
 @pytest.mark.parametrize("redundancy", [1, 2])
 @pytest.mark.parametrize(
     ("dialect", "subs"),
-    [("okx-v5", PRIVATE), ("okex-v3", ("orders:BTC-USDT", "account:business=spot,currency=BTC")), ("okex-v1", ("orders:BTC-USDT",))],
+    [
+        ("okx-v5", PRIVATE),
+        ("okex-v3", ("orders:BTC-USDT", "account:business=spot,currency=BTC")),
+        ("okex-v1", ("orders:BTC-USDT",)),
+    ],
 )
 def test_channels_of_an_account_are_delivered_again_though_nothing_secret_is_in_the_journal(
     tmp_path, dialect, subs, redundancy
@@ -163,3 +178,67 @@ def test_channels_of_an_account_are_delivered_again_though_nothing_secret_is_in_
     assert b"login" in written
     for secret in (TEST_ACCOUNT.key, TEST_ACCOUNT.secret, TEST_ACCOUNT.passphrase, "sign", "apiKey", "api_key"):
         assert secret.encode() not in written
+
+
+def test_patterns_silence_notices_and_what_rest_says_of_them_are_replayed(tmp_path):
+    async def scenario(sim: Simulator, stream: Stream) -> None:
+        await subscribed(stream, "ticker:BTC-*", "book:BTC-USDT-SWAP")
+        faults = (
+            "stall:channel=tickers,inst=BTC-USDT,seconds=60,sticky=1",
+            "list:inst=BTC-NEW",
+            "notice:lead=20",
+            "half-open",
+            "expire:inst=BTC-NEW",
+            "kill",
+        )
+        for fault in faults:
+            sim.inject(fault)
+            await asyncio.sleep(33)
+
+    lines = recorded(tmp_path, scenario)
+    same(tmp_path, lines)
+    calls = {orjson.loads(line)["dir"] for path in found([tmp_path]) for line in read(path)}
+    assert {"answer", "unwant", "want", "remove", "end", "call"} <= calls
+    assert any(b"BTC-NEW" in line for line in lines)
+
+
+def test_a_book_that_a_program_begins_to_read_is_kept_in_the_replay_from_then_on(tmp_path):
+    """A lane that spills asks for no levels; with two links they change how one goes on where the other was."""
+
+    async def scenario(sim: Simulator, stream: Stream) -> None:
+        await subscribed(stream, "book:BTC-USDT", "trades:BTC-USDT")
+        await asyncio.sleep(5)
+        with suppress(BookVoidError):
+            stream.book("BTC-USDT")
+        for _ in range(6):
+            sim.inject("drop")
+            sim.inject("gap:channel=books")
+            await asyncio.sleep(6)
+
+    options = LaneOptions(when_full="spill", spool=tmp_path / "spool", spool_full="stop")
+    lines = recorded(tmp_path / "journal", scenario, redundancy=2, lane=options)
+    same(tmp_path / "journal", lines)
+    calls = [orjson.loads(line) for path in found([tmp_path / "journal"]) for line in read(path)]
+    assert [call["keeps"] for call in calls if call["dir"] == "add"] == [False, False]
+    assert [call["key"] for call in calls if call["dir"] == "keep"] == ["books:BTC-USDT"]
+
+
+def test_a_raw_session_is_replayed_as_raw_text(tmp_path):
+    """Nobody wanted records: nothing was checked, and nothing asked for anew."""
+
+    async def scenario(sim: Simulator, stream: Stream) -> None:
+        await subscribed(stream, *PUBLIC)
+        sim.inject("gap:channel=books")
+        sim.inject("drop")
+        await asyncio.sleep(20)
+
+    lines = recorded(tmp_path, scenario, lane=LaneOptions(form="raw"))
+
+    async def again() -> list[bytes]:
+        sink = Kept()
+        async with Playback([tmp_path], [(sink, LaneOptions(form="raw"))]) as playback:
+            await playback.wait()
+            assert playback.replay.differing == 0
+        return sink.lines
+
+    assert testing.run(again) == lines
