@@ -196,7 +196,7 @@ class Conversation:
             lost = self.retiring  # else we end it ourselves, and nothing was promised beyond
             raise
         except OkstreamError as error:
-            why = str(error)
+            why = str(error).encode(errors="replace").decode()
             raise
         finally:
             self.session = None
