@@ -251,8 +251,9 @@ class _Walk:
         if self._restarted and not self._reasons:
             self._doubt(since, "restart")
         self._restarted = False
+        if self._begin is not None:
+            self._begin = min(self._begin, stretch.at)
         if self._open:  # what comes while a gap is open proves nothing
-            self._begin = since if self._begin is None else min(self._begin, since)
             self._reach = max(self._reach, until)
             return
         if self._reasons:
