@@ -264,17 +264,19 @@ def test_raw_text_is_dropped_and_said_as_well():
 class Slow:
     """A sink that waits in its first write until it may go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, stuck: bool = True) -> None:
         self.go = asyncio.Event()
         self.lines: list[bytes] = []
+        self.stuck = stuck
 
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
 
     async def write(self, batch: Sequence[Entry]) -> None:
-        self.lines += [entry.line for entry in batch]
-        await self.go.wait()
+        if self.stuck:
+            self.lines += [entry.line for entry in batch]
+            await self.go.wait()
 
 
 def served(sink: Slow, limit: int, count: int | None = None) -> Fanout:
@@ -309,29 +311,37 @@ def test_what_was_dropped_before_the_count_was_reached_is_lost_and_what_waits_af
     assert asyncio.run(scenario(dropping=False)) == (5, 0, 0)
 
 
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("rows", [1, 20, 200])
-def test_a_lane_of_books_takes_no_more_memory_than_its_bound(rows: int):
+def test_a_lane_of_books_takes_no_more_memory_than_its_bound(rows: int, beside: bool):
+    """Also where another lane, which is not full, has had lines made of the records that wait."""
+
     async def scenario() -> tuple[int, int]:
         sink, bound = Slow(), 8 << 20
         call = Call([BOOK])
         call.accept()
         fanout = served(sink, bound)
-        await fanout.pumps[0].start()
-        pumping = asyncio.create_task(fanout.pumps[0].run())
+        if beside:
+            fanout.add(Slow(stuck=False), None)
+        tasks = []
+        for pump in fanout.pumps:
+            await pump.start()
+            tasks.append(asyncio.create_task(pump.run()))
         tracemalloc.start()
         try:
             before, number = tracemalloc.get_traced_memory()[0], 0
-            while fanout.dropped < 100:
+            while fanout.pumps[0].lane.dropped < 100:
                 number += 1
                 side = [[f"{60000 + row}.1", f"0.{number:06d}{row:04d}", "0", "12"] for row in range(rows)]
                 row = {"asks": side, "bids": side, "ts": str(number), "prevSeqId": number - 1 or -1, "seqId": number}
                 fanout.put(call.hears(push(BOOK, row, action="update" if number > 1 else "snapshot")))
-                if number == 50:
+                if number == 50 or beside:
                     await asyncio.sleep(0)  # the sink takes what it will never let go
             return tracemalloc.get_traced_memory()[0] - before, bound
         finally:
             tracemalloc.stop()
-            pumping.cancel()
+            for task in tasks:
+                task.cancel()
 
     used, bound = asyncio.run(scenario())
     assert bound / 8 < used < bound + (4 << 20), "beside the lane there is what the feed remembers"
