@@ -56,6 +56,7 @@ class SpoolModel(RuleBasedStateMachine):
         self.acked = self.read = self.number = 0
         self.handed: deque[int] = deque()
         self.positions: list[tuple[int, bytes]] = []
+        self.oldest: str | None = None
         self.spool = self.opened()
 
     def teardown(self) -> None:
@@ -135,12 +136,9 @@ class SpoolModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
         count = data.draw(st.integers(1, len(self.handed)))
-        before = len(list(self.folder.glob("*.spool")))
         self.positions.append((self.acked, (self.folder / "position").read_bytes()))
         self.runner.run(self.spool.ack(count))
         self.acked += sum(self.handed.popleft() for _ in range(count))
-        if len(list(self.folder.glob("*.spool"))) < before:
-            self.positions.clear()  # it is synced before anything is deleted
 
     @rule()
     def close_and_open(self) -> None:
@@ -213,6 +211,10 @@ class SpoolModel(RuleBasedStateMachine):
         if not hasattr(self, "spool"):
             return
         sizes = self.written()
+        oldest = min((path.name for path in self.folder.glob("*.spool")), default=None)
+        if oldest != self.oldest:
+            self.positions.clear()  # it is synced before anything is deleted
+            self.oldest = oldest
         assert sum(sizes.values()) == self.spool.bytes <= self.limit
         assert len(self.spool) == len(self.log) - self.acked
         assert self.spool.unread == len(self.log) - self.read
