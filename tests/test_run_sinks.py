@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def ended(process):
 def wait_for(process, path, word):
     while not path.exists() or word not in path.read_text():
         assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
 
 
 def line_with(stream, word):
@@ -126,6 +128,7 @@ def test_the_reader_of_one_sink_may_leave(folder):
         before = (folder / "kept.jsonl").read_text().count("\n")
         while (folder / "kept.jsonl").read_text().count("\n") < before + 100:
             assert process.poll() is None
+            time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT) == 0
         assert process.stderr.read() == ""
@@ -140,6 +143,7 @@ def test_a_sink_that_fails_is_named_and_the_others_go_on(folder, sink, says):
         before = (folder / "kept.jsonl").read_text().count("\n")
         while (folder / "kept.jsonl").read_text().count("\n") < before + 100:
             assert process.poll() is None
+            time.sleep(0.02)
         _, errors, code = ended(process)
     assert code == 5
     assert re.fullmatch(rf"okstream: broken: (\d+ records were lost, and )?all.* since {TIME}.*\n", errors)
