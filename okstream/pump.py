@@ -96,9 +96,8 @@ class Pump:
         self._spooling: Spooling | None = None
         if options.spool is not None:
             self._spooling = Spooling(self._batches, options, name, self._starts, self._holes, around, self._stopped)
-        letters = None
-        if options.dead_letters is not None:
-            letters = DeadLetters(options.dead_letters, options.dead_letter_bytes, name)
+        path = options.dead_letters
+        letters = None if path is None else DeadLetters(path, options.dead_letter_bytes, name)
         self._rejects = Rejects(
             name, self._holes, letters, self.lane.losses.last, options.spool is not None, around.wall_ns, self._warn
         )
