@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from . import book, files, heal, lanes, nats, replay, spool
+from okstream import book, files, heal, lanes, nats, replay, spool
+
 from .measure import CLIENTS, Blaster, Run, Void, memory, speed
 from .wires import WIRES
 

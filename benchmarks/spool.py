@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 
 from okstream.entries import Entry
-from okstream.proofs import mark
 from okstream.records import Trade, encode
 from okstream.spool import Spool
+from okstream.spool.proofs import mark
 
 RECORDS = 200_000
 BATCH = 500

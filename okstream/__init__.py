@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from .identities import identity
     from .journal import Journal
     from .options import LaneOptions
-    from .playback import Playback
     from .records import encode
+    from .replay.playback import Playback
     from .states import SinkState, Stats, StreamState, SubscriptionState
     from .stream import Stream
     from .venues import Venue

@@ -15,9 +15,9 @@ from .declaring import Holes, Key, Starts, is_data, key
 from .entries import Entry, unpack
 from .errors import SpoolError, SpoolFullError
 from .options import LaneOptions
-from .proofs import mark, proven
 from .sinks import Proven
 from .spool import Corrupt, Spool
+from .spool.proofs import mark, proven
 
 if TYPE_CHECKING:
     from .pump import Surroundings

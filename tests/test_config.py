@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from okstream import config, outputs
+from okstream import config
+from okstream.config import outputs
 from okstream.durations import seconds
 from okstream.errors import ConfigError
 from okstream.sinks import SINKS

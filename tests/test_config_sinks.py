@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okstream import config
+from okstream.config.outputs import LaneTable, read
 from okstream.errors import ConfigError
 from okstream.options import MIB, LaneOptions
-from okstream.outputs import LaneTable, read
 
 MINIMAL = '[[source]]\nvenue = "okx"\nsubscriptions = ["ticker:BTC-USDT"]\n'
 

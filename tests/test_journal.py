@@ -23,11 +23,11 @@ from okstream.dialects.signing import Credentials
 from okstream.errors import ConfigError, JournalError, OkstreamError, SinkError
 from okstream.feed import Feed
 from okstream.journal import Journal
+from okstream.journal.volumes import PART, SUFFIX, Segments, found, read, template
 from okstream.replay import Replay
 from okstream.statements import Statements
 from okstream.terms import Terms
 from okstream.venues import VENUES
-from okstream.volumes import PART, SUFFIX, Segments, found, read, template
 
 SECRETS = Credentials("a1b2c3d4-key-of-somebody", 'S3CRET/of+somebody"quoted', "pass phrase ÄÖ")
 FRAME = b'{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[]}'

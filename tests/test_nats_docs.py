@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 from nats_server import nats_server, trades
 
-from okstream.outputs import read
+from okstream.config.outputs import read
 from okstream.sinks.nats import Nats
 from okstream.testing import SinkContract
 

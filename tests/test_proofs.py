@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okstream.entries import Entry, Head, raw
-from okstream.proofs import mark, proven
 from okstream.records import Book, Gap, Native, Status, Trade, encode
 from okstream.sinks import Proven
+from okstream.spool.proofs import mark, proven
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 

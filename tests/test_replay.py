@@ -25,10 +25,10 @@ from okstream import (
 from okstream.continuity import Delivery
 from okstream.entries import Entry
 from okstream.journal import Journal
+from okstream.journal.volumes import found, read
 from okstream.records import encode
 from okstream.replay import Replay
 from okstream.simulator import TEST_ACCOUNT, Settings, Simulator
-from okstream.volumes import found, read
 
 START_MS = testing.START_NS // 1_000_000
 CREDENTIALS = Credentials(TEST_ACCOUNT.key, TEST_ACCOUNT.secret, TEST_ACCOUNT.passphrase)

@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 
 from okstream.journal import Journal
-from okstream.recordings import is_recording
 from okstream.replay import Replay
+from okstream.replay.recordings import is_recording
 
 PAGE = (Path(__file__).parents[1] / "docs" / "journal.md").read_text(encoding="utf-8")
 OKSTREAM = str(Path(sys.executable).with_name("okstream"))

@@ -23,12 +23,12 @@ from okstream import Stream, testing, venues
 from okstream.entries import Entry
 from okstream.errors import ConfigError, JournalError, SinkError
 from okstream.journal import Journal
+from okstream.journal.volumes import PART, found, read
 from okstream.options import LaneOptions
-from okstream.playback import Playback
-from okstream.recordings import calls
 from okstream.records import Trade
 from okstream.replay import Replay
-from okstream.volumes import PART, found, read
+from okstream.replay.playback import Playback
+from okstream.replay.recordings import calls
 
 OKSTREAM = str(Path(sys.executable).with_name("okstream"))
 SHARED = os.environ.get("OKSTREAM_RECORDINGS")

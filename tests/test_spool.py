@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from okstream import ConfigError, segments
+from okstream import ConfigError
 from okstream.errors import SpoolError, SpoolFullError
-from okstream.segments import OVERHEAD, Corrupt, Cursor, Segment, header, record
-from okstream.spool import Spool
+from okstream.spool import Spool, segments
+from okstream.spool.segments import OVERHEAD, Corrupt, Cursor, Segment, header, record
 
 ALL = 1 << 30
 MIB = 1 << 20

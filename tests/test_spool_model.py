@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from okstream.segments import OVERHEAD, Corrupt, record
 from okstream.spool import Spool
+from okstream.spool.segments import OVERHEAD, Corrupt, record
 
 HEADER = 28
 SHARED = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where flushes cost nothing

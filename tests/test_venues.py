@@ -98,7 +98,7 @@ def test_the_rest_interface_of_another_place_is_asked_there():
     "url", ["", "gate.example", "wss://gate.example", "https://", "http://host:port", "https://host?key=1", "https://host#a"]
 )  # fmt: skip
 def test_what_is_no_base_of_a_rest_interface_is_refused(url):
-    with pytest.raises(ConfigError, match="REST|URL"):
+    with pytest.raises(ConfigError, match=r"REST|URL"):
         OKX.asked_at(url)
 
 

@@ -2,10 +2,10 @@
 
 from okstream import venues
 from okstream.channels import Subscription
+from okstream.config.outputs import Output
 from okstream.dialects import load
 from okstream.errors import ConfigError
 from okstream.options import MIB, LaneOptions
-from okstream.outputs import Output
 from okstream.patterns import kinds
 from okstream.planner import Planner
 from okstream.rest import shown

@@ -11,11 +11,11 @@ from okstream import config, venues
 from okstream.daemon import after, configure_log, first, stopping, told
 from okstream.errors import JournalError, SinkError
 from okstream.exits import LOST, OK, complain
+from okstream.journal.volumes import found
 from okstream.options import LaneOptions
-from okstream.playback import Playback
+from okstream.replay.playback import Playback
 from okstream.sinks import Sink
 from okstream.sinks.lines import Lines, Stdout
-from okstream.volumes import found
 
 log = logging.getLogger("okstream.journal")
 

@@ -20,7 +20,7 @@ from zlib import crc32
 
 import orjson
 
-from .errors import SpoolError
+from okstream.errors import SpoolError
 
 SUFFIX = ".spool"
 NEW = ".new"

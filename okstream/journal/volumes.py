@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import ConfigError, JournalError
-from .zstd import MAGIC, ZstdCompressor, ZstdDecompressor, ZstdError, compressor
+from okstream.errors import ConfigError, JournalError
+from okstream.zstd import MAGIC, ZstdCompressor, ZstdDecompressor, ZstdError, compressor
 
 PART = ".part"
 SUFFIX = ".jsonl.zst"

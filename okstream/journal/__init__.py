@@ -1,5 +1,5 @@
 """
-Writes down every call of the core, across all links in their order, so that replay.py can make the same calls again.
+Writes down every call of the core, across all links in their order, so that replay/ can make the same calls again.
 
 Rule 1: nothing here waits or fails where the loop is: calls leave a tuple, a thread makes lines and writes.
 Rule 2: what is secret is never written, neither as we send it nor as the exchange repeats it.
@@ -18,15 +18,16 @@ from typing import Any
 
 import orjson
 
-from .errors import InflateError, SinkError
-from .feed import Feed
-from .inflate import CAP, inflate
-from .records import SCHEMA, Status
-from .rest import shown
-from .secrecy import Secrecy
-from .terms import Terms
-from .venues import Venue
-from .version import VERSION
+from okstream.errors import InflateError, SinkError
+from okstream.feed import Feed
+from okstream.inflate import CAP, inflate
+from okstream.records import SCHEMA, Status
+from okstream.rest import shown
+from okstream.secrecy import Secrecy
+from okstream.terms import Terms
+from okstream.venues import Venue
+from okstream.version import VERSION
+
 from .volumes import FRAME_BYTES, Segments, template
 
 log = logging.getLogger("okstream.journal")
@@ -52,7 +53,7 @@ class Journal:
     `lost` counts the inputs that it had no room for; `held` is what waits to be written, in bytes.
 
     Args:
-        place: a folder, or a path with fields, see volumes.py.
+        place: a folder, or a path with fields, see journal/volumes.py.
         limit: bound of what waits, bytes: beyond it frames are left out, beyond its double the journal ends.
         segment_bytes, segment_seconds: when the next segment begins.
         flush: seconds after which what came is on the disk.

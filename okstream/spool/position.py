@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
-from .errors import SpoolError
+from okstream.errors import SpoolError
+
 from .segments import sync_folder
 
 NAME = "position"

@@ -19,16 +19,16 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from .channels import Subscription
-from .dialects import Ack, Dialect, Push, load
-from .errors import ConfigError, DecodeError, InflateError, JournalError
-from .inflate import CAP, inflate
-from .journal import JOURNAL
-from .records import SCHEMA
-from .rest import shown
-from .venues import VENUES, Venue
-from .version import VERSION
-from .volumes import read
+from okstream.channels import Subscription
+from okstream.dialects import Ack, Dialect, Push, load
+from okstream.errors import ConfigError, DecodeError, InflateError, JournalError
+from okstream.inflate import CAP, inflate
+from okstream.journal import JOURNAL
+from okstream.journal.volumes import read
+from okstream.records import SCHEMA
+from okstream.rest import shown
+from okstream.venues import VENUES, Venue
+from okstream.version import VERSION
 
 _LOOK_EVERY = 1.0
 _NEVER = 1e9

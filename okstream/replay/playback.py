@@ -18,23 +18,23 @@ from typing import Any, Self
 
 import orjson
 
-from . import recordings
-from .continuity import Delivery
-from .errors import ConfigError, JournalError
-from .fanout import Fanout
-from .feed import Feed
-from .iteration import Iteration
-from .lanes import Lanes
-from .options import MIB, LaneOptions
-from .places import cancelled, finished
-from .pump import Surroundings
-from .records import AnyRecord
-from .replay import Replay
-from .sinks import Sink
-from .statements import Statements
-from .states import SinkState
-from .venues import Venue
-from .volumes import found, read
+from okstream.continuity import Delivery
+from okstream.errors import ConfigError, JournalError
+from okstream.fanout import Fanout
+from okstream.feed import Feed
+from okstream.iteration import Iteration
+from okstream.journal.volumes import found, read
+from okstream.lanes import Lanes
+from okstream.options import MIB, LaneOptions
+from okstream.places import cancelled, finished
+from okstream.pump import Surroundings
+from okstream.records import AnyRecord
+from okstream.sinks import Sink
+from okstream.statements import Statements
+from okstream.states import SinkState
+from okstream.venues import Venue
+
+from . import Replay, recordings
 
 log = logging.getLogger("okstream.journal")
 

@@ -19,8 +19,9 @@ from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from okstream.errors import ConfigError, SpoolError, SpoolFullError
+
 from .backlog import Backlog, Item, Mark, Opened, Payloads
-from .errors import ConfigError, SpoolError, SpoolFullError
 from .segments import Corrupt
 
 __all__ = ["SEGMENT_BYTES", "Corrupt", "Item", "Mark", "Opened", "Spool"]

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from . import accounts, venues
-from .channels import Subscription, parse
-from .dialects.signing import Credentials
-from .errors import ConfigError
-from .inflate import CAP
+from okstream import accounts, venues
+from okstream.channels import Subscription, parse
+from okstream.dialects.signing import Credentials
+from okstream.errors import ConfigError
+from okstream.inflate import CAP
+
 from .outputs import Output, Seconds
 from .outputs import read as read_outputs
 from .wording import complaints

@@ -4,10 +4,10 @@ import base64
 import binascii
 from typing import Any, TypeVar
 
-from .channels import Subscription
-from .dialects import Dialect, load
-from .errors import ConfigError, JournalError
-from .venues import Limits
+from okstream.channels import Subscription
+from okstream.dialects import Dialect, load
+from okstream.errors import ConfigError, JournalError
+from okstream.venues import Limits
 
 END_OF_TIME = 2**63
 """Integers of a journal are of 64 bits with a sign, as those of records."""

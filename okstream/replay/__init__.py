@@ -11,23 +11,24 @@ from typing import Any
 
 import orjson
 
+from okstream.budget import Budget
+from okstream.continuity import Delivery
+from okstream.dialects import Dialect, writable
+from okstream.dialects.signing import Credentials
+from okstream.errors import ConfigError, JournalError
+from okstream.feed import Feed
+from okstream.journal import JOURNAL
+from okstream.records import Status
+from okstream.secrecy import MASK
+from okstream.session import Session
+from okstream.source import Source
+from okstream.statements import Statements
+from okstream.terms import Terms
+from okstream.venues import Limits
+from okstream.wanted import ended
+
 from . import calls
-from .budget import Budget
 from .calls import Call
-from .continuity import Delivery
-from .dialects import Dialect, writable
-from .dialects.signing import Credentials
-from .errors import ConfigError, JournalError
-from .feed import Feed
-from .journal import JOURNAL
-from .records import Status
-from .secrecy import MASK
-from .session import Session
-from .source import Source
-from .statements import Statements
-from .terms import Terms
-from .venues import Limits
-from .wanted import ended
 
 _NOBODY = Credentials(f"{MASK} key", f"{MASK} secret", f"{MASK} passphrase")
 """Nobody's: what a journal masks is a part of these, so that it is not shown here, either."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import orjson
 
-from .declaring import place
-from .entries import Entry, Head
-from .sinks import Proven
+from okstream.declaring import place
+from okstream.entries import Entry, Head
+from okstream.sinks import Proven
 
 _STATEMENTS = (b'"gap",', b'"status",')
 

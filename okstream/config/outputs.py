@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from .durations import seconds
-from .errors import ConfigError
-from .filters import Filters
-from .options import LANE_BYTES, MIB, LaneOptions, WhenFull
-from .sinks import SINKS, Sink
+from okstream.durations import seconds
+from okstream.errors import ConfigError
+from okstream.filters import Filters
+from okstream.options import LANE_BYTES, MIB, LaneOptions, WhenFull
+from okstream.sinks import SINKS, Sink
+
 from .wording import complaints, either, meant
 
 _NAME = re.compile(r"[\w-]+", re.ASCII)
