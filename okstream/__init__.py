@@ -44,7 +44,7 @@ _HOMES = {
     "LaneOptions": "options",
     "LoginRefusedError": "errors",
     "OkstreamError": "errors",
-    "Playback": "playback",
+    "Playback": "replay.playback",
     "RefusedError": "errors",
     "RestError": "errors",
     "RestRefusedError": "errors",

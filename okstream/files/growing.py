@@ -216,13 +216,16 @@ class Growing:
         try:
             said = orjson.loads(self._memory.read_bytes())
             size, inode = int(said["bytes"]), said["inode"]
-            self._lasts = dict(map(row, said["lasts"])) | self._lasts
+            lasts = dict(map(row, said["lasts"]))
         except FileNotFoundError:
             return
         except (ValueError, TypeError, KeyError, OSError) as error:
             log.warning("%s: not read: %s", self._memory, error)
             return
-        self._remembered = size if inode == present.st_ino and size <= present.st_size else 0
+        if inode == present.st_ino and size > present.st_size:
+            return  # it was cut since: what it holds now is what it proves
+        self._lasts = lasts | self._lasts
+        self._remembered = size if inode == present.st_ino else 0
 
     def _remember(self) -> None:
         assert self._descriptor is not None
