@@ -71,13 +71,13 @@ async def run(args: argparse.Namespace) -> int:
         lines += [f"rest {simulator.rest_url}", f"control {simulator.control_url} token {simulator.token}"]
         account = TEST_ACCOUNT
         lines.append(f"account key {account.key} secret {account.secret} passphrase {account.passphrase}")
-        sys.stdout.write("\n".join(lines) + "\n")
-        sys.stdout.flush()
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, ended.set)
         try:
+            sys.stdout.write("\n".join(lines) + "\n")
+            sys.stdout.flush()
             await ended.wait()
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
