@@ -48,6 +48,7 @@ def main() -> int:
         plain = [_speeds(generation, options.rounds, options.messages) for generation in chosen]
         book.report(plain[0])
         lanes.report(plain[0] if chosen[0] == "v5" else None)
+        frozen.report()
         heal.report()
         files.report(rounds=2 if options.quick else files.ROUNDS)
         spool.report(rounds=1 if options.quick else 3)
