@@ -10,7 +10,7 @@ from .continuity import Delivery
 from .entries import Entry
 from .lane import BATCH, Lane
 from .options import LaneOptions
-from .rendering import entries
+from .rendering import bare, entries
 from .sinks import Sink
 
 _READY_BYTES = 1024 * 1024
@@ -35,6 +35,8 @@ class Batches:
 
     `under_way` counts data records that were taken out of the lane and are not `done`. `left`: how many more data
     records (raw: messages) are wanted, None for all; nothing is handed out after the last but what ends the stream.
+
+    Where nobody else wants the records and the sink has `lines_only`, they are let go of as soon as they are lines.
 
     A batch has at most `most` lines, or the line more that fills `most_bytes`; its first waits at most `linger` seconds
     for others.
@@ -65,6 +67,7 @@ class Batches:
         self._form = options.form
         self._statements = options.statements
         self._tend = tend
+        self.lines_only = bool(getattr(sink, "lines_only", False)) and options.spool is None
         self._ready: list[Entry] = []
         self._data = 0
         self._bytes = 0
@@ -75,6 +78,7 @@ class Batches:
         sized = self.most is not None or self.most_bytes is not None
         # A batch that was asked for may fill half the lane; what nobody asked for is an eighth.
         self._cap = options.bytes // 2 if sized else min(_READY_BYTES, lane.share)
+        self._eager = not sized and options.linger is None
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -120,7 +124,7 @@ class Batches:
                 since = loop.time()
                 continue
             enough = self.most is not None and len(self._ready) + len(lane) >= self.most
-            if self.linger and not self.finishing and not enough and not self._complete:
+            if self.linger and not self.finishing and not enough and not self._worthwhile:
                 await self._wait_for_more(since + self.linger)
             self._fill()
             if self._ready:
@@ -151,9 +155,12 @@ class Batches:
         return self._cut(whole=True)
 
     @property
+    def _worthwhile(self) -> bool:
+        """Whether what is ready should not wait: nobody asked for more than the lane makes beforehand at once."""
+        return self._complete or (self._eager and bool(self._ready))
+
+    @property
     def _complete(self) -> bool:
-        if self.most is None and self.most_bytes is None:
-            return False
         if self.most is not None and len(self._ready) >= self.most:
             return True
         return (self.most_bytes is not None and self._bytes >= self.most_bytes) or self._weight >= self._cap
@@ -186,20 +193,24 @@ class Batches:
         if self._weight < self._cap and not self._complete:
             self._make(self.lane.take(BATCH, self.lane.share))
             self.lane.ready.set()
-        if self._complete:
+        if self._worthwhile:
             self._enough.set()
 
     def _make(self, deliveries: list[Delivery]) -> None:
         if self.left is not None:
             deliveries = self._counted(deliveries)
-        size = self.lane.losses.size
-        data, weight = 0, 0
-        for delivery in deliveries:
-            data += size(delivery)
-            weight += delivery.weight
-        made = self._tend(entries(deliveries, self._form, self._statements))
+        weight = 0
+        if self._form == "raw" or (self.lines_only and self.lane.alone):
+            made, data, length = bare(deliveries, self._form, self._statements)
+        else:
+            made = entries(deliveries, self._form, self._statements)
+            data, length = 0, sum([len(entry.line) for entry in made])
+            for delivery in deliveries:
+                data += len(delivery.records)
+                weight += delivery.weight
+        if (tended := self._tend(made)) is not made:
+            made, length = tended, sum([len(entry.line) for entry in tended])
         self._ready += made
-        length = sum([len(entry.line) for entry in made])
         self._bytes += length
         weight += length + _LINE_WEIGHT * len(made)
         self._weight += weight

@@ -121,13 +121,13 @@ class Fanout:
             raise ConfigError(f"this stream was opened without a {options.form} sink, so that there is no such text")
         pump = Pump(sink, options, self._name(sink, options), self._around, count=self._count)
         self.pumps.append(pump)
-        self.lanes.append(pump.lane)
+        self._share([*self.lanes, pump.lane])
         return pump
 
     def leave(self, pump: Pump) -> None:
         """Nothing goes to `pump` any more."""
         if pump.lane in self.lanes:
-            self.lanes.remove(pump.lane)
+            self._share([lane for lane in self.lanes if lane is not pump.lane])
 
     def remove(self, pump: Pump) -> None:
         """`pump` has ended; what it lost stays counted."""
@@ -146,13 +146,13 @@ class Fanout:
         """Return the lane of who iterates; beside sinks it begins here."""
         if self.reading is None:
             self.reading = Lane(self._default, wall_ns=self._around.wall_ns)
-            self.lanes.append(self.reading)
+            self._share([*self.lanes, self.reading])
         return self.reading
 
     def unread(self) -> None:
         """Nobody will iterate over what came until now."""
         if self.reading is not None:
-            self.lanes.remove(self.reading)
+            self._share([lane for lane in self.lanes if lane is not self.reading])
             self.reading = None
 
     def check(self, venue: str, sub: Subscription) -> None:
@@ -188,6 +188,12 @@ class Fanout:
             await asyncio.Event().wait()
         for pump in list(self.pumps):
             await pump.done.wait()
+
+    def _share(self, lanes: list[Lane]) -> None:
+        """From now on what comes goes to these `lanes`."""
+        self.lanes = lanes
+        for lane in lanes:
+            lane.alone = len(lanes) == 1
 
     def _name(self, sink: Sink, options: LaneOptions) -> str:
         taken = {pump.name for pump in self.pumps}

@@ -31,7 +31,8 @@ class Lane:
     One consumer's buffer.
 
     `held` is what its consumer has taken and holds still, in bytes, set by the consumer, and `held_records` so many
-    records; both are within the bounds. `on_many` is called by `put` where `many` deliveries wait.
+    records; both are within the bounds. `alone`: no other lane holds the same records. `on_many` is called by `put`
+    where `many` deliveries wait.
 
     Args:
         options: bounds, what to do when full, filters and form, see LaneOptions.
@@ -46,6 +47,7 @@ class Lane:
         self.ready = asyncio.Event()
         self.on_many: Callable[[], None] | None = None
         self.many = _MANY
+        self.alone = True
         self.held = 0
         self.held_records = 0
         self.share = options.bytes // _SHARE

@@ -365,7 +365,7 @@ class Pump:
                 self._part(batch, await self._rejects.bury(pending, out, rejected))
             self._part(batch, data)
         self.written += data
-        self._rejects.remember(written)
+        self._rejects.remember(() if self._batches.lines_only else written)
 
     def _part(self, batch: Batch, data: int) -> None:
         """So many records of `batch` are dealt with before the others."""

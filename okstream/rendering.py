@@ -9,22 +9,53 @@ from .records import AnyRecord, encode
 
 def entries(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[Entry]:
     """Return the lines of `deliveries`: JSON records, or the exchange's own text (`form` raw)."""
+    if form == "raw":
+        return bare(deliveries, form, statements)[0]
     made: list[Entry] = []
     for delivery in deliveries:
         if statements and delivery.statements:
             made += [Entry(encode(said), said) for said in delivery.statements]
-        if form == "raw":
-            if delivery.text is not None and delivery.feed is not None:
-                # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
-                line = delivery.text.replace(b"\n", b" ") + b"\n"
-                recv = delivery.records[-1].recv if delivery.records else delivery.recv
-                made.append(Entry(line, delivery.feed.head, recv, delivery.feed))
-        elif delivery.records:
+        if delivery.records:
             if delivery.entries is None:
                 feed = delivery.feed
                 delivery.entries = [Entry(encode(record), record, 0, feed) for record in delivery.records]
             made += delivery.entries
     return made
+
+
+def bare(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> tuple[list[Entry], int, int]:
+    """
+    Return the same lines, for who wants nothing else: their records, which weigh most, are let go of.
+
+    And how many records (raw: messages) `deliveries` have, and how many bytes the lines.
+    """
+    made: list[Entry] = []
+    data = length = 0
+    raw = form == "raw"
+    for delivery in deliveries:
+        if statements and delivery.statements:
+            said = [Entry(encode(said), said) for said in delivery.statements]
+            length += sum([len(entry.line) for entry in said])
+            made += said
+        if raw:
+            if (text := delivery.text) is None:
+                continue
+            data += 1
+            if (feed := delivery.feed) is None:
+                continue
+            # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
+            line = (text.replace(b"\n", b" ") if b"\n" in text else text) + b"\n"
+            recv = delivery.records[-1].recv if delivery.records else delivery.recv
+            length += len(line)
+            made.append(Entry(line, feed.head, recv, feed))
+        elif delivery.records:
+            feed = delivery.feed
+            for record in delivery.records:
+                line = encode(record)
+                data += 1
+                length += len(line)
+                made.append(Entry(line, record if feed is None else feed.head, record.recv, feed))
+    return made, data, length
 
 
 def records(deliveries: Iterable[Delivery]) -> list[AnyRecord]:
