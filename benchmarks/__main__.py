@@ -13,8 +13,7 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from okstream import book, files, heal, lanes, nats, replay, spool
-
+from . import book, files, frozen, heal, lanes, nats, replay, spool
 from .measure import CLIENTS, Blaster, Run, Void, memory, speed
 from .wires import WIRES
 

@@ -1,9 +1,9 @@
 """
 How late a record is at one sink while another one never returns: `python -m benchmarks.frozen`.
 
-5,000 records a second go through a session and the fan-out in this process, five at a time. What is measured is the
-time from the frame to `write` of the healthy sink: alone, beside a sink that awaits for ever, and beside one in a thread
-that blocks for ever. What the lane of the other one holds is printed with it.
+5,000 records a second go through a session and the fan-out in this process, five at a time. What is measured is
+the time from the frame to `write` of the healthy sink: alone, beside a sink that awaits for ever, and beside one in a
+thread that blocks for ever. What the lane of the other one holds is printed with it.
 """
 
 import argparse
