@@ -232,7 +232,9 @@ class Conversation:
             self.wake.set()
 
     def _hand_over(self, deliveries: list[Delivery]) -> None:
-        self._gaps += [d for d in deliveries if d.statements]
+        for delivery in deliveries:
+            if delivery.statements:
+                self._gaps.append(delivery)
         if len(self._gaps) > _LINES_LATE:
             self._tell()
         self._outlet.deliver(deliveries)

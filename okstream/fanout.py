@@ -35,11 +35,10 @@ class Flow:
     records: int = 0
     lag_ms: float | None = None
 
-    def add(self, deliveries: Iterable[Delivery]) -> None:
-        """Count `deliveries`."""
+    def time(self, deliveries: Iterable[Delivery]) -> None:
+        """Take note of how late `deliveries` are."""
         for delivery in deliveries:
-            self.records += len(delivery.records) or delivery.text is not None
-            if self.timed and delivery.records and type(record := delivery.records[-1]) in _TIMED:
+            if delivery.records and type(record := delivery.records[-1]) in _TIMED:
                 lag = record.recv / 1_000_000 - record.ts if record.ts is not None and not record.origin else None
                 self.lag_ms = max((each for each in (lag, self.lag_ms) if each is not None), default=None)
 
@@ -162,13 +161,18 @@ class Fanout:
 
     def put(self, deliveries: list[Delivery]) -> None:
         """Hand `deliveries` to every lane. Never waits."""
-        several = len(self.lanes) > 1
+        lanes, flow = self.lanes, self.flow
+        several = len(lanes) > 1
         for delivery in deliveries:
             if records := delivery.records:
+                flow.records += len(records)
                 weight = delivery.weight * _HEAVY.get(type(records[-1]), 1) + _MESSAGE_WEIGHT
                 delivery.weight = weight + delivery.weight // 3 + _LINE_WEIGHT * len(records) if several else weight
-        self.flow.add(deliveries)
-        for lane in self.lanes:
+            elif delivery.text is not None:
+                flow.records += 1
+        if flow.timed:
+            flow.time(deliveries)
+        for lane in lanes:
             lane.put(deliveries)
 
     async def room(self) -> None:

@@ -112,13 +112,14 @@ class Lane:
             weight = self._weight
         else:
             for delivery in deliveries:
-                if not delivery.number:
-                    delivery.number = next(_numbers)
+                number = delivery.number
+                if not number:
+                    number = delivery.number = next(_numbers)
                 try:
                     queue = ways[delivery.feed]
                 except KeyError:
                     queue = self._way(delivery.feed)
-                self._newest = delivery.number
+                self._newest = number
                 if queue is not None:
                     queue.append(delivery)
                     weight += delivery.weight
@@ -136,20 +137,20 @@ class Lane:
         In order of each subscription, the user's own first.
         """
         self.ready.clear()
-        losses, newest = self.losses, self._newest
+        losses, newest, counted, weight = self.losses, self._newest, self._most is not None, self._weight
         taken = losses.statements() if losses.kept else []
-        floor = -1 if within is None else self._weight - within
-        quiet = losses.quiet
+        floor = -1 if within is None else weight - within
+        quiet, last = losses.quiet, losses.last
         for queue in (self._user, self._queue):
-            while queue and most and self._weight >= floor:
+            while queue and most and weight >= floor:
                 most -= 1
                 delivery = queue.popleft()
-                self._weight -= delivery.weight
-                if self._most is not None:
+                weight -= delivery.weight
+                if counted:
                     self._records -= losses.size(delivery)
                 if quiet and type(delivery) is Delivery:
                     if delivery.records and delivery.feed is not None:
-                        losses.last[delivery.feed] = delivery.records[-1]
+                        last[delivery.feed] = delivery.records[-1]
                     taken.append(delivery)
                     continue
                 if self._holes.get(delivery.feed) is delivery:
@@ -158,6 +159,7 @@ class Lane:
                 quiet = losses.quiet
                 if handed is not None:
                     taken.append(handed)
+        self._weight = weight
         if self._queue or self._user:
             self.ready.set()
         self.release(0)

@@ -30,32 +30,24 @@ def bare(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> 
     And how many records (raw: messages) `deliveries` have, and how many bytes the lines.
     """
     made: list[Entry] = []
-    data = length = 0
+    data = 0
     raw = form == "raw"
     for delivery in deliveries:
+        feed, found = delivery.feed, delivery.records
         if statements and delivery.statements:
-            said = [Entry(encode(said), said) for said in delivery.statements]
-            length += sum([len(entry.line) for entry in said])
-            made += said
+            made += [Entry(encode(said), said) for said in delivery.statements]
         if raw:
-            if (text := delivery.text) is None:
-                continue
-            data += 1
-            if (feed := delivery.feed) is None:
-                continue
-            # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
-            line = (text.replace(b"\n", b" ") if b"\n" in text else text) + b"\n"
-            recv = delivery.records[-1].recv if delivery.records else delivery.recv
-            length += len(line)
-            made.append(Entry(line, feed.head, recv, feed))
-        elif delivery.records:
-            feed = delivery.feed
-            for record in delivery.records:
-                line = encode(record)
+            if (text := delivery.text) is not None:
                 data += 1
-                length += len(line)
-                made.append(Entry(line, record if feed is None else feed.head, record.recv, feed))
-    return made, data, length
+                # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
+                line = text.replace(b"\n", b" ") + b"\n"
+                if feed is not None:
+                    made.append(Entry(line, feed.head, found[-1].recv if found else delivery.recv, feed))
+        else:
+            data += len(found)
+            for record in found:
+                made.append(Entry(encode(record), record if feed is None else feed.head, record.recv, feed))
+    return made, data, sum([len(entry.line) for entry in made])
 
 
 def records(deliveries: Iterable[Delivery]) -> list[AnyRecord]:
