@@ -5,7 +5,7 @@ What a sink's stream says of records that its lane had and the sink has not, lin
 directly before the next line of the same subscription.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from .channels import Subscription
@@ -30,9 +30,12 @@ def is_data(entry: Entry) -> bool:
 def key(entry: Entry) -> Key:
     """Return what tells the subscription of `entry` from others: venue, channel, instrument, account."""
     feed = entry.feed
-    if isinstance(feed, Continuity):
-        return feed.venue, feed.sub.channel, feed.sub.inst, feed.sub.account
-    return entry.venue, entry.channel, entry.inst, entry.account
+    return key_of(feed) if isinstance(feed, Continuity) else (entry.venue, entry.channel, entry.inst, entry.account)
+
+
+def key_of(feed: Continuity) -> Key:
+    """Return the same for a feed."""
+    return feed.venue, feed.sub.channel, feed.sub.inst, feed.sub.account
 
 
 def place(entry: Entry | None) -> Place:
@@ -127,6 +130,7 @@ class Holes:
     Args:
         reason: of the gaps.
         renew: asks for a snapshot of a book.
+        known: the feeds that live, for lines from a disk, which do not know theirs.
         silent: whether its consumer wants data only; then nothing is said, but books are right all the same.
     """
 
@@ -137,8 +141,10 @@ class Holes:
         wall_ns: Callable[[], int],
         renew: Callable[[Continuity], None],
         silent: bool = False,
+        known: Collection[Continuity] = (),
     ) -> None:
         self._silent = silent
+        self._known = known
         self.dropped = 0
         self._reason = reason
         self._holes: dict[Key, _Hole] = {}
@@ -153,16 +159,13 @@ class Holes:
     def add(self, entry: Entry, after: Entry | None, until: Entry | None = None) -> None:
         """`entry` is missing: between `after` and, if it was written already, `until`."""
         which = key(entry)
-        feed = entry.feed if isinstance(entry.feed, Continuity) else None
         known = self._holes.get(which)
-        book = entry.type == "book" and (feed is None or feed.traits.incremental)
+        book = entry.type == "book" and self._renewed(entry)
         if known is None:
             self._holes[which] = _Hole(place(after), book, place(until) if until is not None and not book else None)
         else:
             known.until = place(until) if until is not None and not book else None
             known.book = known.book or book
-        if book and feed is not None:
-            self._renew(feed)
 
     def doubt(self) -> None:
         """Something is missing, and nobody knows of what."""
@@ -212,8 +215,19 @@ class Holes:
             fields, (seq, _) = entry.fields, place(last)
             if fields.get("prev") is not None and fields.get("prev") == seq:
                 return None
-            return _Hole(place(last), fields.get("action") == "update", None)
+            return _Hole(place(last), fields.get("action") == "update" and self._renewed(entry), None)
         return _Hole(place(last), False, None)
+
+    def _renewed(self, entry: Entry) -> bool:
+        """Ask for a snapshot of the book that `entry` is of; return whether it may be one of changes."""
+        feed = entry.feed
+        if not isinstance(feed, Continuity):
+            feed = next((one for one in self._known if key_of(one) == key(entry)), None)
+        if feed is None:
+            return True
+        if feed.traits.incremental:
+            self._renew(feed)
+        return feed.traits.incremental
 
     def _gap(self, which: Key, after: Place, until: Place) -> list[Entry]:
         if self._silent:

@@ -91,16 +91,16 @@ class Pump:
         self._around = around
         self._starts = Starts(around.statements, around.wall_ns)
         silent = not options.statements
-        self._holes = Holes("sink", around.statements, around.wall_ns, self.lane.renew, silent)
+        live = self.lane.losses.last
+        self._holes = Holes("sink", around.statements, around.wall_ns, self.lane.renew, silent, live)
         self._batches = Batches(self.lane, options, sink, count, self._tended)
         self._spooling: Spooling | None = None
         if options.spool is not None:
             self._spooling = Spooling(self._batches, options, name, self._starts, self._holes, around, self._stopped)
         path = options.dead_letters
         letters = None if path is None else DeadLetters(path, options.dead_letter_bytes, name)
-        self._rejects = Rejects(
-            name, self._holes, letters, self.lane.losses.last, options.spool is not None, around.wall_ns, self._warn
-        )
+        from_disk = options.spool is not None
+        self._rejects = Rejects(name, self._holes, letters, live, from_disk, around.wall_ns, self._warn)
         self._pending: Sequence[Entry] = ()
         self._batch: Batch | None = None
         self._task: asyncio.Task[Any] | None = None

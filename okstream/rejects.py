@@ -1,4 +1,4 @@
-"""What a sink can never write: it goes to a file of dead letters, or is declared in that sink's stream."""
+"""What a sink can never write: it is declared in that sink's stream, and kept in a file of dead letters."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -62,10 +62,20 @@ class Rejects:
         """
         See to what is `rejected` of `pending`, of which all that is not `out` was written; return how much data it is.
 
+        It is a gap of that stream also where it is in the file: who reads the stream does not have it.
+
         To be called before that is remembered.
         """
         order = sorted(rejected)
         self._warn("rejected", "%s can never write %d lines: %s", self._name, len(order), rejected[order[0]])
+        for at in order:
+            entry = pending[at]
+            if entry.channel is None or entry.type == "status":
+                continue  # it tells of no data
+            same = partial(_same, pending, out, key(entry))
+            after = next((one for one in map(same, range(at - 1, -1, -1)) if one is not None), self._last_of(entry))
+            until = next((one for one in map(same, range(at + 1, len(pending))) if one is not None), None)
+            self.holes.add(entry, after, until)
         kept = 0
         if self._file is not None:
             try:
@@ -74,21 +84,17 @@ class Rejects:
                 self._warn("letters", "%s: the file of dead letters cannot be written: %s", self._name, error)
             if kept < len(order):
                 self._warn("full", "%s: %d dead letters have no room", self._name, len(order) - kept)
-        for at in order[kept:]:
-            entry = pending[at]
-            if entry.channel is None:
-                continue
-            same = partial(_same, pending, out, key(entry))
-            after = next((one for one in map(same, range(at - 1, -1, -1)) if one is not None), self._last_of(entry))
-            until = next((one for one in map(same, range(at + 1, len(pending))) if one is not None), None)
-            self.holes.add(entry, after, until)
         data = sum(is_data(pending[at]) for at in order)
         self.letters += sum(is_data(pending[at]) for at in order[:kept])
         self.records += data
         return data
 
     def _last_of(self, entry: Entry) -> Entry | None:
-        return self._last.get(key(entry) if self._read_back else entry.feed)
+        if self._read_back:
+            return self._last.get(key(entry))
+        if is_data(entry):
+            return self._last.get(entry.feed)
+        return next((last for last in self._last.values() if is_data(last) and key(last) == key(entry)), None)
 
 
 def _same(pending: Sequence[Entry], out: set[int], which: object, at: int) -> Entry | None:

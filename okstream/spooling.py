@@ -15,6 +15,7 @@ from .declaring import Holes, Key, Starts, is_data, key
 from .entries import Entry, unpack
 from .errors import SpoolError, SpoolFullError
 from .options import LaneOptions
+from .records import Gap
 from .sinks import Proven
 from .spool import Corrupt, Spool
 from .spool.proofs import mark, proven
@@ -64,6 +65,8 @@ class Spooling:
         self._refused = Holes("overflow", around.statements, around.wall_ns, self._lane.renew, silent)
         self._refusals = 0
         self._last: dict[Key, Entry] = {}
+        self._unclosed: dict[str, Entry] = {}
+        self._unopened: set[str] = set()
         self._chance = around.chance
         self._spool = Spool(options.spool, limit=options.spool_bytes, when_full=options.spool_full, mark=mark)
         self._resumed = Starts(around.statements, around.wall_ns)
@@ -74,6 +77,7 @@ class Spooling:
         self._fed = False
         self._read: Batch | None = None
         self._items = 0
+        self._rest: list[bytes | Corrupt] = []
         self._work = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -153,15 +157,23 @@ class Spooling:
             while True:
                 self._changed.clear()
                 if not self._spilling:
-                    return await self._batches.next()
-                if not self._spool.unread and not self._feeding and not self._stays and not len(self._batches):
+                    batch = await self._batches.next()
+                    return self._direct(batch) if batch is not None else self._last_words()
+                if (
+                    not self._spool.unread
+                    and not self._rest
+                    and not self._feeding
+                    and not self._stays
+                    and not len(self._batches)
+                ):
                     self._spilling = False  # all that was there is acknowledged
-                elif self._spool.unread:
-                    await self._wait_for_more()
+                elif self._spool.unread or self._rest:
+                    if not self._rest:
+                        await self._wait_for_more()
                     if (batch := await self._from_disk()) is not None:
                         return batch
                 elif self._fed:
-                    return None
+                    return self._last_words()
                 else:
                     await self._changed.wait()
         finally:
@@ -218,22 +230,67 @@ class Spooling:
         """Put a batch on the disk; raises SpoolFullError where that is to be the end."""
         self._feeding = True
         try:
-            entries = self._refused.tend(batch.entries, lambda entry: self._last.get(key(entry)))
+            entries = self._told(batch.entries)
             accepted = await self._accepted([entry.pack() for entry in entries])
             for at, entry in enumerate(entries):
-                if not is_data(entry):
-                    continue
-                if at < accepted:
+                if at >= accepted:
+                    self._refuse(entry)
+                elif is_data(entry):
                     self._last[key(entry)] = entry
-                else:
-                    self._refusals += 1
-                    self._refused.add(entry, self._last.get(key(entry)))
+                elif isinstance(entry.about, Gap):
+                    self._unclosed.pop(entry.about.gap, None)
             if accepted < len(entries):
                 self._alarm("%s: its spool is full; %d records are lost, and declared", len(entries) - accepted)
             self._batches.done(batch)
         finally:
             self._feeding = False
             self._changed.set()
+
+    def _refuse(self, entry: Entry) -> None:
+        """There is no room for `entry`: what it says is said later, or by what is said of data that had no room."""
+        about = entry.about
+        if is_data(entry):
+            self._refusals += 1
+        elif not isinstance(about, Gap):
+            return
+        elif about.state == "closed" and about.gap not in self._unopened:
+            self._unclosed[about.gap] = entry
+            return
+        elif about.state == "closed":
+            self._unopened.discard(about.gap)
+        else:
+            self._unopened.add(about.gap)
+        if entry.channel is not None:
+            self._refused.add(entry, self._last.get(key(entry)))
+
+    def _told(self, entries: list[Entry]) -> list[Entry]:
+        """Return `entries` with what is said of those before them that had no room."""
+        if self._unclosed or self._unopened:
+            kept: list[Entry] = list(self._unclosed.values())
+            for entry in entries:
+                about = entry.about
+                if isinstance(about, Gap) and about.state == "closed" and about.gap in self._unopened:
+                    self._unopened.discard(about.gap)  # another gap says it already
+                else:
+                    kept.append(entry)
+            entries = kept
+        return self._refused.tend(entries, lambda entry: self._last.get(key(entry)))
+
+    def _direct(self, batch: Batch) -> Batch:
+        """Return `batch`, which does not go by way of the disk, with what is said of what had no room there."""
+        if self._refused or self._unclosed or self._unopened:
+            before = self._refused.dropped
+            batch.entries = self._told(batch.entries)
+            self._unclosed.clear()
+            self._batches.part(batch, self._refused.dropped - before)
+        self._last.update([(key(entry), entry) for entry in batch.entries if is_data(entry)])
+        return batch
+
+    def _last_words(self) -> Batch | None:
+        """Return what is still to be said of what had no room, once nothing follows it; None for nothing."""
+        said = [*self._unclosed.values(), *self._refused.unsaid()]
+        self._unclosed.clear()
+        return Batch(said, 0) if said else None
 
     async def _accepted(self, payloads: list[bytes]) -> int:
         done, pause = 0, 0.1
@@ -263,20 +320,24 @@ class Spooling:
     async def _from_disk(self) -> Batch | None:
         batches = self._batches
         try:
-            items = await self._spool.read(batches.most or _READ, batches.most_bytes or _READ_BYTES)
+            items = self._rest or await self._spool.read(batches.most or _READ, batches.most_bytes or _READ_BYTES)
         except SpoolError as error:
             self._alarm("%s: its spool cannot be read: %s", error)
             await asyncio.sleep(self._chance.uniform(0.0, _PAUSE))
             return None
-        self._items = len(items)
+        self._rest = []
         entries: list[Entry] = []
-        for item in items:
+        for at, item in enumerate(items):
             if isinstance(item, Corrupt):
+                if entries:  # what is said of it comes after them
+                    items, self._rest = items[:at], items[at:]
+                    break
                 log.error("%s: %d records in its spool are corrupt", self._name, item.count)
                 self.corrupt += item.count
                 self._holes.doubt()
             else:
                 entries.append(unpack(item))
+        self._items = len(items)
         if not entries:
             await self._acknowledge()
             return None

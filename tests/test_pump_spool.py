@@ -196,3 +196,64 @@ def test_a_full_spool_can_be_the_end(tmp_path: Path):
         assert one.fatal
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("room", range(4100, 6100, 125))
+def test_a_gap_of_which_a_full_spool_took_one_line_is_told_whole(tmp_path: Path, room: int):
+    async def scenario() -> None:
+        sink = Gate()
+        one = pump(sink, spool=tmp_path / "spool", spool_always=True, spool_bytes=room)
+        trading = lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        for number in range(1, 61):
+            (delivery,) = trading.push(trades(number), RECV)
+            if number % 2:
+                assert delivery.feed is not None
+                delivery.statements = delivery.feed.overflow(delivery.records[0], delivery.records[0], RECV)
+            one.lane.put([delivery])
+        await until(lambda: one.lost > 0 and not len(one.lane))
+        sink.gate.set()
+        await until(lambda: one.state.spooled == 0)
+        await fed(one, trading, 61, 61)
+        await over(one, running)
+        gaps = [line for line in sink.lines if line["type"] == "gap"]
+        opened = [gap["gap"] for gap in gaps if gap["state"] == "open"]
+        assert sorted(opened) == sorted(gap["gap"] for gap in gaps if gap["state"] == "closed")
+        assert len(opened) == len(set(opened))
+        missing = set(range(1, 62)) - set(numbers(sink))
+        assert len(missing) == one.lost > 0
+        holes = [(int(gap["after"]), int(gap["until"])) for gap in gaps if gap["state"] == "closed"]
+        assert [number for number in missing if not any(low < number < high for low, high in holes)] == []
+
+    asyncio.run(scenario())
+
+
+def test_a_record_that_the_disk_spoilt_is_declared_and_the_others_come(tmp_path: Path):
+    async def scenario() -> None:
+        trading = lived()
+        stuck = Gate()
+        before = pump(stuck, spool=tmp_path / "spool", spool_always=True)
+        await before.start()
+        running = asyncio.create_task(before.run())
+        await fed(before, trading, 1, 30)
+        await until(lambda: before.state.spooled == 30)
+        await over(before, running, 0.05)
+        (segment,) = (tmp_path / "spool").glob("*.spool")
+        data = segment.read_bytes()
+        at = data.index(b'"id":"17"')
+        segment.write_bytes(data[:at] + b"#" + data[at + 1 :])
+        sink = Scripted()
+        one = pump(sink, spool=tmp_path / "spool", spool_always=True, batch_records=3)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        await until(lambda: one.state.spooled == 0)
+        await fed(one, trading, 31, 32)
+        await over(one, running)
+        assert numbers(sink) == [number for number in range(1, 33) if number != 17]
+        assert (one.written, one.lost) == (31, 1)
+        # Nobody can know what it was of: so what comes next of each subscription is said to follow on a loss.
+        assert sink.data[15:19] == ["16", "open sink 16..None", "closed sink 16..18", "18"]
+        assert [word for word in sink.data if word.startswith("open")] == ["open sink 16..None", "open start 30..None"]
+
+    asyncio.run(scenario())
