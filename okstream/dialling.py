@@ -4,6 +4,9 @@ import asyncio
 import logging
 import random
 import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
@@ -15,6 +18,9 @@ from .records import Gap
 
 OPEN_TIMEOUT = 10.0
 """Seconds from the first packet to the end of the handshake."""
+
+_ANSWERING = 1.0
+"""Seconds that a connect which is not answered holds up others."""
 
 _REFUSING = frozenset({401, 403, 404})
 
@@ -49,18 +55,37 @@ class Backoff:
 
 
 class Spacing:
-    """Keeps connects to one host apart, whichever link makes them."""
+    """
+    Keeps connects to one host within so many a second, whichever link makes them.
+
+    When one arrives there nobody can know; it has once it is answered. So a second counts from then.
+    """
 
     def __init__(self, connects_per_second: float) -> None:
         self._interval = 1 / connects_per_second
+        self._most = max(1, int(connects_per_second))
         self._next = 0.0
+        self._latest: deque[asyncio.Future[float]] = deque(maxlen=self._most)
+        self._order = asyncio.Lock()
 
-    async def turn(self) -> None:
-        """Wait until one more connect is in order."""
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until one more connect is in order; leave this once it is answered, or has failed."""
         loop = asyncio.get_running_loop()
-        at = max(self._next, loop.time())
-        self._next = at + self._interval
-        await asyncio.sleep(at - loop.time())
+        async with self._order:
+            at = self._next
+            if len(self._latest) == self._most:
+                before = self._latest[0]
+                await asyncio.wait([before], timeout=_ANSWERING)
+                at = max(at, (before.result() if before.done() else loop.time()) + self._most * self._interval)
+            await asyncio.sleep(at - loop.time())
+            self._next = loop.time() + self._interval
+            answered: asyncio.Future[float] = loop.create_future()
+            self._latest.append(answered)
+        try:
+            yield
+        finally:
+            answered.set_result(loop.time())
 
 
 class Dial(connect):

@@ -157,11 +157,11 @@ class Link:
         self._say(state, shown(self._address.url))
         measure = self._habits.clock_offset
         offset = await measure() if measure else 0
-        await self._habits.spacing.turn()
         talk = Conversation(
             self.name, self._address, self._terms, self.feeds, self._outlet, self.counters.session, self._habits.probe
         )
-        await talk.open(offset)
+        async with self._habits.spacing.turn():
+            await talk.open(offset)
         self.counters.connects += 1
         self._talks[talk] = self._loop.create_task(talk.talk(), name=f"okstream {self.name}")
         return talk
@@ -213,8 +213,10 @@ class Link:
         raise LinkError("the connection was lost")
 
     def _let_in(self) -> None:
-        self._succeeded = True
+        first, self._succeeded = not self._succeeded, True
         self._habits.known.add(self.venue.name)
+        if first and self._lost_at is None:
+            log.info("%s: connected", self.name)
         if self._lost_at is not None:
             log.warning("%s: connected again after %.1f s", self.name, self._loop.time() - self._lost_at)
             self._lost_at = None

@@ -735,11 +735,44 @@ def test_websockets_is_told_to_leave_alone_what_is_ours(monkeypatch):
 def test_spacing_survives_a_cancelled_turn():
     async def scenario():
         spacing = Spacing(2)
-        await spacing.turn()
-        turn = asyncio.create_task(spacing.turn())
+        async with spacing.turn():
+            pass
+        turn = asyncio.create_task(spacing.turn().__aenter__())
         await asyncio.sleep(0.1)
         turn.cancel()
-        await spacing.turn()
-        return asyncio.get_running_loop().time()
+        async with spacing.turn():
+            return asyncio.get_running_loop().time()
 
-    assert testing.run(scenario) == pytest.approx(1.0)
+    assert testing.run(scenario) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.9])
+def test_no_more_connects_arrive_within_a_second_than_may_however_long_one_is_on_its_way(delay):
+    """Each arrives at some moment between its beginning and its answer."""
+
+    async def connect(spacing, first, spans):
+        loop = asyncio.get_running_loop()
+        async with spacing.turn():
+            began = loop.time()
+            await asyncio.sleep(delay if first else 0.0)
+            spans.append((began, loop.time()))
+
+    async def scenario():
+        spacing, spans = Spacing(3), []
+        await asyncio.gather(*(connect(spacing, number % 3 == 0, spans) for number in range(10)))
+        return sorted(spans)
+
+    spans = testing.run(scenario)
+    for (_, answered), (began, _) in zip(spans, spans[3:], strict=False):
+        assert began - answered >= 1.0 - 1e-9
+
+
+def test_a_connect_that_is_never_answered_holds_up_others_for_a_moment_only():
+    async def scenario():
+        spacing = Spacing(1)
+        hanging = spacing.turn()
+        await hanging.__aenter__()
+        async with spacing.turn():
+            return asyncio.get_running_loop().time()
+
+    assert testing.run(scenario) == pytest.approx(2.0)
