@@ -59,7 +59,7 @@ class Filters:
                 if any(_means(pattern, name) for name in TYPES):
                     raise ConfigError(
                         f"{pattern!r} is no type of data: gaps and statuses come with what they are about, "
-                        "unless `statements` is off"
+                        "unless only data is wanted"
                     )
                 raise unknown("type of data", pattern, _DATA)
         self._types = options.types

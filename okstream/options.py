@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .errors import ConfigError
+
 WhenFull = Literal["drop_oldest", "drop_newest", "latest", "spill", "block"]
 
 MIB = 1024 * 1024
@@ -36,8 +38,8 @@ class LaneOptions:
         spool_bytes: hard bound of the spool.
         spool_always: every record goes through the spool, so that it outlives a crash.
         spool_full: what a full spool or disk means: `drop` the newest, declared, with an alarm; or `stop` the stream.
-        dead_letters: the file for what can never be written, with the reason; without one it is a gap.
-        dead_letter_bytes: bound of that file; what does not fit is a gap.
+        dead_letters: the file for what can never be written, with the reason; it is a gap of the stream all the same.
+        dead_letter_bytes: bound of that file; what does not fit counts as lost.
         threaded: whether the sink runs in a thread of its own; None for what the sink says of itself.
     """
 
@@ -65,3 +67,11 @@ class LaneOptions:
     dead_letters: Path | None = None
     dead_letter_bytes: int = 64 * MIB
     threaded: bool | None = None
+
+
+def check(options: LaneOptions) -> None:
+    """Raise ConfigError where `options` contradict each other."""
+    if options.spool is None and (options.when_full == "spill" or options.spool_always):
+        raise ConfigError("what is to overflow to the disk needs a folder there: `spool`")
+    if options.spool is not None and options.when_full != "spill" and not options.spool_always:
+        raise ConfigError("a spool is for a lane that spills when it is full, or for `spool_always`")

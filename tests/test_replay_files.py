@@ -199,6 +199,18 @@ def test_a_journal_of_many_segments_is_played_whole_to_sinks_however_slow(tmp_pa
     assert playback.lost == 0
 
 
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "latest", "spill"])
+def test_what_a_configuration_says_of_a_full_lane_is_for_what_is_live(tmp_path, policy):
+    live = journalled(tmp_path / "journal", segment_bytes=3000)
+    spool = tmp_path / "spool" if policy == "spill" else None
+    lane = LaneOptions(bytes=20_000, when_full=policy, spool=spool)
+    lines, playback, error = played(tmp_path / "journal", sink=Kept(slow=True), lane=lane)
+    assert error is None
+    assert lines == live
+    assert playback.lost == 0
+    assert not (tmp_path / "spool").exists()
+
+
 def test_a_journal_is_iterated_over_record_by_record(tmp_path):
     live = journalled(tmp_path)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from okstream.errors import ReopenError, RetryError, SinkError
+from okstream.errors import ReopenError, RetryError, SinkError, reason
 
 from .nats_credentials import NatsCredentials
 
@@ -94,7 +94,7 @@ class NatsLink:
         except errors.NoServersError:
             raise RetryError(f"{server}: {self._said}") from None
         except wrong as error:
-            text = str(error).removeprefix("nats: ").strip("'")
+            text = reason(error).removeprefix("nats: ").strip("'")
             refused = any(word in text.lower() for word in _REFUSING)
             raise (SinkError if refused else RetryError)(f"{server}: {text or type(error).__name__}") from None
         self._listening = subscription._wait_for_msgs_task
@@ -125,7 +125,7 @@ class NatsLink:
         try:
             await self._client.publish(subject, payload, reply, headers)
         except (errors.Error, OSError) as error:
-            raise ReopenError(self.lost or str(error)) from None
+            raise ReopenError(self.lost or reason(error)) from None
 
     async def echo(self, number: int) -> None:
         """Have the server send us a message: once it comes, the server has seen all that was published before."""
@@ -215,7 +215,7 @@ class NatsLink:
 
     async def _heard(self, error: Exception) -> None:
         """What nats-py tells of errors; by default it writes a traceback to stderr."""
-        self._said = str(error).removeprefix("nats: ") or type(error).__name__
+        self._said = reason(error).removeprefix("nats: ")
         log.debug("nats: %s", self._said)
         if _DENIED in self._said:
             self.denied = self.denied or self._said

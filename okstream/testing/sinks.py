@@ -282,10 +282,12 @@ class SinkContract:
             behind.given.pop()
             behind.trades(20)
             await behind.finish(self.patience)
-            await self._all_held(behind)
+            fields = await self._all_held(behind)
             state = behind.state
             assert (state.rejected, state.dead_letters, state.lost, state.state) == (1, 1, 0, "ok")
             assert letters.read_bytes().count(b"\n") == 1
+            said = [one["reason"] for one in fields if one["type"] == "gap" and one["inst"] == poison.inst]
+            assert not self.statements or "sink" in said
 
         self._run(tmp_path, scenario)
 
