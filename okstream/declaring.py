@@ -68,7 +68,8 @@ class Starts:
     """
     The gaps of reason `start`: open before the first line of a subscription, closed before its first data.
 
-    What a gap of before that data would say lies within it, and is left out.
+    What a gap of before that data would say lies within it, and is left out. Each has the time of the line behind it, so
+    that files sorted by it tell the same.
     """
 
     def __init__(self, statements: Statements, wall_ns: Callable[[], int]) -> None:
@@ -92,12 +93,13 @@ class Starts:
             which = self._which(entry)
             if which in self._proven:
                 one = self._proven.pop(which)
-                gap = _gap(self._statements, which, "start", self._wall_ns(), (one.after, one.after_ts))
+                recv = entry.recv or self._wall_ns()
+                gap = _gap(self._statements, which, "start", recv, (one.after, one.after_ts))
                 self._open[which] = gap
                 told.append(Entry(encode(gap), gap))
             if which in self._open:
                 if is_data(entry):
-                    end = _closed(self._open.pop(which), place(entry), self._wall_ns())
+                    end = _closed(self._open.pop(which), place(entry), entry.recv or self._wall_ns())
                     told.append(Entry(encode(end), end))
                 elif entry.type == "gap":
                     continue
