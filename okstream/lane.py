@@ -32,7 +32,7 @@ class Lane:
 
     `held` is what its consumer has taken and holds still, in bytes, set by the consumer, and `held_records` so many
     records; both are within the bounds. `alone`: no other lane holds the same records. `on_many` is called by `put`
-    where `many` deliveries wait.
+    where `many` deliveries wait, `on_drop` where data is dropped because there is no room for it.
 
     Args:
         options: bounds, what to do when full, filters and form, see LaneOptions.
@@ -46,6 +46,7 @@ class Lane:
         options = options or LaneOptions()
         self.ready = asyncio.Event()
         self.on_many: Callable[[], None] | None = None
+        self.on_drop: Callable[[], None] | None = None
         self.many = _MANY
         self.alone = True
         self.held = 0
@@ -214,7 +215,7 @@ class Lane:
                 self._some.add(feed)
             if verdict == "none":
                 way = None
-            elif feed.sub.account is not None and not feed.traits.incremental:
+            elif feed.sub.account is not None and not feed.traits.incremental and self._when_full != "block":
                 way = self._user
         self._ways[feed] = way
         return way
@@ -252,6 +253,8 @@ class Lane:
                 hole.take_in(delivery.statements, size > 0)
                 hole.number = delivery.number
                 self.losses.dropped += size
+                if self.on_drop is not None and size:
+                    self.on_drop()
                 return
             self._holes.pop(delivery.feed, None)
         queue.append(delivery)
@@ -264,8 +267,11 @@ class Lane:
             return
         if self._when_full == "latest" and self.full and 4 * len(self) > 5 * self._compacted:
             self._compact()
+        dropped = self.dropped
         while self.full and (self._queue or self._user):
             self._drop((self._queue or self._user).popleft())
+        if self.on_drop is not None and self.dropped != dropped:
+            self.on_drop()
 
     def _drop(self, delivery: Delivery) -> None:
         self._weight -= delivery.weight

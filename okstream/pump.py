@@ -18,7 +18,6 @@ from .deadletters import DeadLetters
 from .declaring import Holes, Starts, is_data
 from .entries import Entry
 from .errors import (
-    ConfigError,
     ReaderGoneError,
     RejectedError,
     ReopenError,
@@ -29,7 +28,7 @@ from .errors import (
     reason,
 )
 from .lane import Lane
-from .options import LaneOptions
+from .options import LaneOptions, check
 from .rejects import Rejects
 from .sinks import Remembering, Sink
 from .spooling import Spooling
@@ -84,11 +83,12 @@ class Pump:
         self.written = 0
         self.closed = False
         self.on_failed: Callable[[Pump], None] = lambda pump: None
-        _check(options)
+        check(options)
         facts = options.threaded if options.threaded is not None else getattr(sink, "threaded", False)
         self._inner = sink
         self._sink: Sink | Threaded = Threaded(sink, name) if facts else sink
         self._around = around
+        self.lane.on_drop = self._dropping
         self._starts = Starts(around.statements, around.wall_ns)
         silent = not options.statements
         live = self.lane.losses.last
@@ -175,10 +175,12 @@ class Pump:
         try:
             await self._pumped()
         except asyncio.CancelledError:
-            if self._end is None or self._task is None or self._task.uncancel():
+            own = self._task is not None and not self._task.cancelling()
+            if not own and (self._end is None or self._task is None or self._task.uncancel()):
                 raise
-            log.error("%s failed: %s", self.name, self._end)
-            self._fail(self._end)
+            error = self._end or SinkError("what it waited for was cancelled, and not by us")
+            log.error("%s failed: %s", self.name, error)
+            self._fail(error)
         except ReaderGoneError as error:
             log.info("%s: %s", self.name, reason(error))
             self._fail(error)
@@ -385,16 +387,13 @@ class Pump:
             self._slow += 1
             self._warn("slow", "%s held everything up for %.0f ms in `write`", self.name, seconds * 1000)
 
+    def _dropping(self) -> None:
+        dropped = self.lane.dropped
+        self._warn("full", "%s does not keep up: %d records were dropped so far, gaps say where", self.name, dropped)
+
     def _warn(self, about: str, message: str, *details: Any) -> None:
         """Warn, at most once a minute of each kind."""
         now = asyncio.get_running_loop().time()
         if now - self._warned.get(about, -_WARN_EVERY) >= _WARN_EVERY:
             self._warned[about] = now
             log.warning(message, *details)
-
-
-def _check(options: LaneOptions) -> None:
-    if options.spool is None and (options.when_full == "spill" or options.spool_always):
-        raise ConfigError("what is to overflow to the disk needs a folder there: `spool`")
-    if options.spool is not None and options.when_full != "spill" and not options.spool_always:
-        raise ConfigError("a spool is for a lane that spills when it is full, or for `spool_always`")

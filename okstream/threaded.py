@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from .entries import Entry
-from .errors import ReopenError
+from .errors import ReopenError, RetryError
 from .sinks import Sink
 
 T = TypeVar("T")
@@ -28,9 +28,17 @@ class Threaded:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._one: asyncio.Lock | None = None
+        self._stuck: threading.Thread | None = None
 
     async def open(self) -> None:
-        """Start the thread, and open the sink there."""
+        """
+        Start the thread, and open the sink there.
+
+        Raises:
+            RetryError: the thread of an earlier time has not returned from `close` yet.
+        """
+        if self._stuck is not None and self._stuck.is_alive():
+            raise RetryError(f"{self._name} is still closing")
         if self._loop is None:
             started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._thread = threading.Thread(
@@ -59,6 +67,7 @@ class Threaded:
             loop.call_soon_threadsafe(loop.stop)
             if not closing.done():
                 closing.cancel()
+        self._stuck = thread
         if closing.done():
             await asyncio.to_thread(thread.join, _JOIN)
             closing.result()

@@ -204,6 +204,15 @@ def test_the_users_own_records_are_not_pushed_out_and_come_first():
     assert one.dropped == 19 - kinds.count("trade")
 
 
+def test_a_lane_that_blocks_hands_out_what_came_in_the_order_it_came_in():
+    one, trading, own = lane(4, when_full="block"), lived(), lived("orders:instType=ANY")
+    one.put(weighed(trading.push(trades(1), RECV)))
+    one.put(weighed(own.push(order(), RECV)))
+    one.put(weighed(trading.push(trades(2), RECV)))
+    said = [record.type for record in records(one.take()) if record.type in ("order", "trade")]
+    assert said == ["trade", "order", "trade"]
+
+
 def test_a_lane_that_blocks_makes_its_producer_wait_and_loses_nothing():
     async def scenario() -> tuple[list[str], int]:
         sink, trading = Kept(), lived()

@@ -531,3 +531,72 @@ def test_records_of_many_instruments_in_one_subscription_are_told_apart():
     one.lane.put(many.push(message, RECV))
     virtually(one)
     assert [line["inst"] for line in sink.lines if line["type"] == "liquidation"] == ["ETH-USDT"]
+
+
+def test_a_lane_that_drops_is_warned_of_once_a_minute(caplog):
+    async def scenario() -> None:
+        one, source = pump(Scripted(), bytes=1000), lived()
+        put(one, source, *range(2, 40))
+        assert [text for text in caplog.messages if "keep up" in text] == [
+            "sink does not keep up: 1 records were dropped so far, gaps say where"
+        ]
+        await asyncio.sleep(61)
+        put(one, source, *range(40, 80))
+        assert len([text for text in caplog.messages if "keep up" in text]) == 2
+
+    testing.run(scenario)
+
+
+def test_a_sink_whose_own_wait_was_cancelled_has_failed_and_says_so(caplog):
+    async def scenario() -> None:
+        sink = Scripted(asyncio.CancelledError())
+        one, source = pump(sink), lived()
+        await one.start()
+        put(one, source, 2, 3)
+        await asyncio.create_task(one.run())
+        assert (one.state.state, one.state.lost, one.done.is_set(), sink.calls[-1]) == ("failed", 2, True, "close")
+        assert "not by us" in caplog.text
+
+    testing.run(scenario)
+
+
+def test_a_threaded_sink_is_not_opened_again_while_it_still_closes():
+    class Slow(Scripted):
+        threaded = True
+        inside = 0
+        overlaps = 0
+
+        def __init__(self) -> None:
+            super().__init__(ReopenError("broken"))
+            self.leave = threading.Event()
+
+        async def open(self) -> None:
+            self.overlaps += self.inside
+            await super().open()
+            if len(self.calls) == 1:
+                return
+            assert self.leave.is_set()
+
+        async def close(self) -> None:
+            self.inside += 1
+            self.leave.wait(20)
+            self.inside -= 1
+            await super().close()
+
+    async def scenario() -> None:
+        sink = Slow()
+        one, source = pump(sink), lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, source, 2, 3)
+        while "still closing" not in (one.state.detail or ""):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        sink.leave.set()
+        while one.written < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        assert (sink.overlaps, [line["id"] for line in sink.lines if line["type"] == "trade"]) == (0, ["2", "3"])
+        one.finish()
+        await running
+        await one.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))

@@ -40,6 +40,9 @@ SEGMENT_BYTES = 256 << 20
 SEGMENT_SECONDS = 3600.0
 FLUSH = 1.0
 
+_CLOSING = 10.0
+"""Seconds that the disk has at the end: one that hangs must not keep the process from ending."""
+
 _CALL_BYTES = 500
 _MUCH = FRAME_BYTES
 
@@ -120,7 +123,7 @@ class Journal:
         self._thread.start()
 
     async def close(self) -> None:
-        """Write what waits, and end the segment."""
+        """Write what waits, and end the segment; a disk that does not answer is left after a while."""
         thread, self._thread = self._thread, None
         if thread is None or self._writer is None:
             return
@@ -129,7 +132,7 @@ class Journal:
         self._ended = True
         self._writer.finishing = True
         self._wake.set()
-        await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(thread.join, _CLOSING)
         if left := len(self._queue):
             log.error("journal: %d inputs could not be written: %s", left, self._writer.failing)
 
