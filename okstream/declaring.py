@@ -68,8 +68,8 @@ class Starts:
     """
     The gaps of reason `start`: open before the first line of a subscription, closed before its first data.
 
-    What a gap of before that data would say lies within it, and is left out. Each has the time of the line behind it, so
-    that files sorted by it tell the same.
+    What a gap of before that data would say lies within it, and is left out. Each has the time of the line behind it,
+    so that files sorted by it tell the same.
     """
 
     def __init__(self, statements: Statements, wall_ns: Callable[[], int]) -> None:
