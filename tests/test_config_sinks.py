@@ -12,12 +12,14 @@ from okstream import config
 from okstream.config.outputs import LaneTable, read
 from okstream.errors import ConfigError
 from okstream.options import MIB, LaneOptions
+from okstream.verbs.plan import described
 
 MINIMAL = '[[source]]\nvenue = "okx"\nsubscriptions = ["ticker:BTC-USDT"]\n'
 
 OWN = """
 from pathlib import Path
 from typing import Literal
+from pydantic import SecretStr
 from okstream.errors import ConfigError
 
 
@@ -33,6 +35,11 @@ class Own:
     async def open(self) -> None: ...
     async def write(self, batch) -> None: ...
     async def close(self) -> None: ...
+
+
+class Discreet(Own):
+    def __init__(self, *, password: SecretStr) -> None:
+        self.password = password
 
 
 class Deaf:
@@ -143,6 +150,26 @@ def test_a_sink_of_ones_own_gets_its_options_as_its_constructor_says(tmp_path):
 def test_values_for_a_sink_do_not_show(tmp_path):
     [output] = load(tmp_path, '[sink.b]\ntype = "mysinks:Own"\nhost = "marker-of-a-secret"').outputs()
     assert "marker-of-a-secret" not in repr(output)
+
+
+@pytest.mark.usefixtures("package")
+def test_a_secret_option_of_a_sink_is_masked(tmp_path):
+    text = '[sink.b]\ntype = "mysinks:Discreet"\npassword = "marker-of-a-secret"'
+    [output] = load(tmp_path, text).outputs()
+    sink = output.sink()
+    assert "marker" not in repr(vars(sink)) + described(output, sink)
+    assert sink.password.get_secret_value() == "marker-of-a-secret"
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("value", ['["marker-of-a-secret"]', '{ marker = "marker-of-a-secret" }'])
+@pytest.mark.parametrize("kind", ["Discreet", "Own"])
+def test_a_value_that_is_wrong_is_not_shown(tmp_path, value, kind):
+    option = "password" if kind == "Discreet" else "host"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f'[sink.b]\ntype = "mysinks:{kind}"\n{option} = {value}').outputs()
+    assert f"sink.b.{option}" in str(caught.value)
+    assert "marker" not in str(caught.value)
 
 
 OUT = '[sink.out]\ntype = "stdout"\n'

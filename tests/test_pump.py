@@ -491,6 +491,16 @@ def test_what_may_be_missing_since_the_last_run_is_a_gap_of_reason_start():
     ]  # fmt: skip
 
 
+def test_a_gap_of_reason_start_has_the_time_of_what_it_precedes():
+    sink = Proving()
+    one, trading = pump(sink), lived()
+    one.lane.put(trading.push(trades(100), RECV - 7))
+    virtually(one)
+    assert [(line["type"], line["recv"]) for line in sink.lines] == [
+        ("gap", RECV - 7), ("gap", RECV - 7), ("trade", RECV - 7),
+    ]  # fmt: skip
+
+
 def test_other_gaps_before_the_first_data_lie_within_that_of_the_start():
     sink = Proving()
     one, trading = pump(sink), lived()
@@ -600,3 +610,53 @@ def test_a_threaded_sink_is_not_opened_again_while_it_still_closes():
         await one.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_close_that_is_cancelled_where_it_began_is_waited_for_where_it_is_asked_for_again(tmp_path: Path):
+    """The drain is over while a sink that has failed still closes: what waits is put on the disk all the same."""
+
+    class Slow(Scripted):
+        async def close(self) -> None:
+            await asyncio.sleep(5)
+            await super().close()
+
+    async def scenario() -> None:
+        sink = Slow(SinkError("gone"))
+        one, source = pump(sink, spool=tmp_path / "spool", spool_always=True), lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, source, *range(2, 50))
+        while not one.closed:
+            await asyncio.sleep(0.01)  # noqa: ASYNC110
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await one.close()
+        assert sink.calls[-1] == "close"
+        again = pump(later := Scripted(), spool=tmp_path / "spool", spool_always=True)
+        await again.start()
+        running = asyncio.create_task(again.run())
+        again.finish()
+        await running
+        await again.close()
+        assert [line["id"] for line in later.lines if line["type"] == "trade"] == [str(n) for n in range(2, 50)]
+
+    testing.run(scenario)
+
+
+def test_few_that_are_heavy_do_not_wait_until_they_fill_the_lane():
+    async def scenario() -> None:
+        one, source = pump(Scripted(), bytes=8 << 20, linger=1.0), lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        for number in range(2, 62):
+            deliveries = source.push(trades(number), RECV)
+            for delivery in deliveries:
+                delivery.weight = 650_000
+            one.lane.put(deliveries)
+            await asyncio.sleep(0.005)
+        assert one.state.dropped == 0
+        one.finish()
+        await running
+        await one.close()
+
+    testing.run(scenario)
