@@ -286,7 +286,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from .verbs import run
 
     if arguments.check:
-        sys.stdout.write(run.check(arguments))
+        plan, odd = run.check(arguments)
+        sys.stdout.write(plan)
+        for said in odd:
+            complain(said)
         return OK
     _hold_descriptors()
     return asyncio_run(run.run(arguments))

@@ -12,7 +12,8 @@ from typing import Any
 
 from .channels import Subscription
 from .errors import SinkError, SubscriptionRefusedError
-from .exits import INTERRUPTED, LOST, OK, OUTPUT, REFUSED, UNANSWERED, complain
+from .exits import INTERRUPTED, LOST, OK, OUTPUT, REFUSED, UNANSWERED, complain, lost
+from .memory import mib
 from .states import SinkState
 from .stream import DRAIN, Stream
 from .venues import Venue
@@ -22,8 +23,24 @@ log = logging.getLogger("okstream")
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 """How times are written on stderr: UTC."""
 
+LOG_FORM = "%(asctime)s %(levelname)s okstream: %(message)s"
+"""Of lines that are kept."""
+
+Say = Callable[[str, str], None]
+"""Says a line to people on stderr, however the log is set up, with how bad it is: a level of the log."""
+
 _PATIENCE = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def plain(message: str, level: str) -> None:
+    """Say `message` to somebody who looks on."""
+    complain(message)
+
+
+def stamped(message: str, level: str) -> None:
+    """Say `message` in the form of the log of `run`."""
+    complain(message, f"{time.strftime(TIME, time.gmtime())} {level} okstream: ")
 
 
 async def serve(
@@ -32,7 +49,7 @@ async def serve(
     *,
     reader_gone: Callable[[], Coroutine[Any, Any, None]] | None = None,
     stats: float | None = None,
-    stamped: bool = False,
+    say: Say = plain,
     duration: float | None = None,
     drain: float = DRAIN,
 ) -> int:
@@ -40,46 +57,63 @@ async def serve(
     Open `streaming`, subscribe to what is `wanted`, and go on until there is a reason to end.
 
     Reasons: a signal, `duration` seconds, the count reached, everything refused, no sink left, or `reader_gone`, which
-    returns when nobody reads the only sink any more. Lines of `stats` begin with the time if `stamped`. What sinks did
-    not get is said on stderr, by name. Returns the exit code; raises as Stream does.
+    returns when nobody reads the only sink any more. Stats, refusals, and what sinks did not get, by name, is said with
+    `say`; how sinks are found, why it ends, and what was written, in the log.
+    Returns the exit code; raises as Stream does.
     """
     answered: set[Subscription] = set()
     with stopping() as stop:
         async with streaming:
+            _opened(streaming.state().sinks)
             ends: list[Coroutine[Any, Any, int]] = [
-                after(streaming.wait()),
+                after(streaming.wait(), "the stream has ended"),
                 after(stop.wait()),
-                _unless_refused(streaming, wanted, answered),
+                _unless_refused(streaming, wanted, answered, say),
             ]
             if reader_gone is not None:
-                ends.append(after(reader_gone()))
+                ends.append(after(reader_gone(), "nobody reads any more"))
             if duration is not None:
-                ends.append(_over(duration, wanted, answered))
+                ends.append(_over(duration, wanted, answered, say))
             if stats is not None:
-                ends.append(_report(streaming, stats, stamped))
+                ends.append(_report(streaming, stats, say))
             try:
                 code = await first(ends)
             except SinkError:
                 code = OK  # what it was is said of each sink below
             await _closed(streaming, drain)
-    lost = told(streaming.state().sinks)
-    return lost if code == OK else code
+    worst = told(streaming.state().sinks, say)
+    log.info("stopped")
+    return worst if code == OK else code
 
 
-def told(sinks: Sequence[SinkState]) -> int:
+def _opened(sinks: Sequence[SinkState]) -> None:
+    """Log how each sink begins."""
+    for sink in sinks:
+        spooled = f", {_records(sink.spooled)} of a run before in its spool" if sink.spooled else ""
+        log.info("sink %s: %s%s", sink.name, "open" if sink.state == "ok" else sink.state, spooled)
+
+
+def _records(count: int) -> str:
+    return f"{count} record" if count == 1 else f"{count} records"
+
+
+def told(sinks: Sequence[SinkState], say: Say = plain) -> int:
     """Say of each sink what it did not get; return the exit code for that. What one failed by is in the log."""
     code = OK
     some_are_left = any(sink.state != "failed" for sink in sinks)
     for sink in sinks:
+        spooled = f", {_records(sink.spooled)} in its spool for the next start" if sink.spooled else ""
+        log.info("sink %s: %s written, %d lost%s", sink.name, _records(sink.written), sink.lost, spooled)
         if sink.excused:
             continue
         failed = sink.state == "failed"
-        lost = f"{sink.lost} records were lost" if sink.lost else ""
+        missing = lost(sink.lost) if sink.lost else ""
         if failed and some_are_left:
             since = time.strftime(TIME, time.gmtime(sink.since // 10**9))
-            lost = f"{lost}, and all since {since}" if lost else f"all records since {since} were lost"
-        if lost:
-            complain(f"{sink.name}: {lost}" + ("" if failed else f": {sink.detail or 'it could not keep up'}"))
+            missing = f"{missing}, and all since {since}" if missing else f"all records since {since} were lost"
+        if missing:
+            why = "" if failed else f": {sink.detail or 'it could not keep up'}"
+            say(f"{sink.name}: {missing}{why}", "ERROR" if failed else "WARNING")
         code = max(code, OUTPUT if failed else LOST if sink.lost else OK)
     return code
 
@@ -106,55 +140,58 @@ async def first(works: Iterable[Coroutine[Any, Any, int]]) -> int:
     return max(task.result() for task in finished)
 
 
-async def after(work: Coroutine[Any, Any, Any]) -> int:
-    """Await `work`; that it ends is as asked."""
+async def after(work: Coroutine[Any, Any, Any], why: str | None = None) -> int:
+    """Await `work`; that it ends is as asked, and logged as `why` all does."""
     await work
+    if why is not None:
+        log.info("stopping: %s", why)
     return OK
 
 
 async def _over(
-    duration: float, wanted: Iterable[tuple[Subscription, str | Venue | None]], answered: set[Subscription]
+    duration: float, wanted: Iterable[tuple[Subscription, str | Venue | None]], answered: set[Subscription], say: Say
 ) -> int:
     """Return after `duration` seconds; say which subscriptions the exchange has never answered."""
     await asyncio.sleep(duration)
+    log.info("stopping: %g s are over", duration)
     unanswered = [str(sub) for sub, _ in wanted if sub not in answered]
     if not unanswered:
         return OK
-    complain(f"never answered: {', '.join(unanswered)}")
+    say(f"never answered: {', '.join(unanswered)}", "WARNING")
     return OK if answered else UNANSWERED
 
 
 async def _unless_refused(
-    streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]], answered: set[Subscription]
+    streaming: Stream, wanted: Iterable[tuple[Subscription, str | Venue | None]], answered: set[Subscription], say: Say
 ) -> int:
     """Subscribe to all; say which are refused; end only if none is left."""
     # They begin in this order, so that by the last one each has its link, and the bound is known; but for patterns.
     patterns = any(sub.is_pattern for sub, _ in wanted)
     bounded = [] if patterns else [_bounded(streaming)]
-    await asyncio.gather(*(_subscribed(streaming, *one, answered) for one in wanted), *bounded)
+    await asyncio.gather(*(_subscribed(streaming, *one, answered, say) for one in wanted), *bounded)
     if patterns:
         await _bounded(streaming)
     if streaming.state().subscriptions:
         await streaming.refused()
-        complain("nothing is left that the exchange serves")
+        say("nothing is left that the exchange serves", "ERROR")
     return REFUSED
 
 
 async def _bounded(streaming: Stream) -> None:
-    log.info("memory is bounded by %d MiB of buffers", streaming.memory_bound >> 20)
+    log.info("memory: %d MiB of buffers at most", mib(streaming.memory_bound))
 
 
 async def _subscribed(
-    streaming: Stream, sub: Subscription, venue: str | Venue | None, answered: set[Subscription]
+    streaming: Stream, sub: Subscription, venue: str | Venue | None, answered: set[Subscription], say: Say
 ) -> None:
     try:
         await streaming.subscribe(sub, venue=venue)
     except SubscriptionRefusedError as refusal:
-        complain(str(refusal))
+        say(str(refusal), "ERROR")
     answered.add(sub)
 
 
-async def _report(streaming: Stream, period: float, stamped: bool) -> int:
+async def _report(streaming: Stream, period: float, say: Say) -> int:
     """Write a line about the flow, and of each sink that is not well, to stderr each `period` seconds, for ever."""
     streaming.stats()  # from the first look on, times are taken, too
     dropped: dict[str, int] = {}
@@ -162,14 +199,14 @@ async def _report(streaming: Stream, period: float, stamped: bool) -> int:
         await asyncio.sleep(period)
         stats = streaming.stats()
         lag = f"{stats.lag_ms:.0f} ms" if stats.lag_ms is not None else "-"
-        when = f"{time.strftime(TIME, time.gmtime())} " if stamped else ""
-        complain(
-            f"{when}{stats.records / period:.0f} records/s, {stats.links}/{stats.links_wanted} links, "
-            f"{stats.open_gaps} open gaps, {stats.dropped} dropped, worst lag {lag}"
+        say(
+            f"{stats.records / period:.0f} records/s, {stats.links}/{stats.links_wanted} links, "
+            f"{stats.open_gaps} open gaps, {stats.dropped} dropped, worst lag {lag}",
+            "INFO",
         )
         for sink in streaming.state().sinks:
             if line := _condition(sink, dropped.get(sink.name, 0)):
-                complain(f"{when}{line}")
+                say(line, "WARNING")
             dropped[sink.name] = sink.dropped
 
 
@@ -194,6 +231,8 @@ def stopping() -> Iterator[asyncio.Event]:
         # Supervisors may send SIGTERM twice; only the second Ctrl-C means "at once".
         if stop.is_set() and number == signal.SIGINT:
             os._exit(INTERRUPTED)
+        if not stop.is_set():
+            log.info("stopping: %s", signal.Signals(number).name)
         stop.set()
 
     heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one

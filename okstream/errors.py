@@ -146,8 +146,8 @@ class SpoolFullError(SpoolError):
     """A spool has no room for more, within its bound or on its disk."""
 
 
-def reason(error: BaseException) -> str:
-    """Return for people what `error` says."""
+def reason(error: BaseException, name: str | None = None) -> str:
+    """Return for people what `error` says, where that stands after `name`."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+    return str(error).removeprefix(f"{name}: ") or type(error).__name__

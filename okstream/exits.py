@@ -36,8 +36,13 @@ def exit_code(error: BaseException) -> int:
             return BUG
 
 
-def complain(message: str) -> None:
-    """Write one line for people; what cannot be written is not worth dying for."""
+def lost(count: int, what: str = "record") -> str:
+    """Return for people that so many were lost."""
+    return f"{count} {what} was lost" if count == 1 else f"{count} {what}s were lost"
+
+
+def complain(message: str, head: str = "okstream: ") -> None:
+    """Write one line for people, after its `head`; what cannot be written is not worth dying for."""
     with suppress(OSError, ValueError, AttributeError):  # full, closed, or never there
-        sys.stderr.write(f"okstream: {message}\n")
+        sys.stderr.write(f"{head}{message}\n")
         sys.stderr.flush()

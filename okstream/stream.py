@@ -16,18 +16,19 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from types import TracebackType
 from typing import Any, Self
 
-from .book import BOOK_BYTES, BookView
+from .book import BookView
 from .channels import Subscription, read
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import Fanout, Flow
 from .feed import Delivery
 from .following import Following
-from .inflate import CAP, INFLATING
+from .inflate import CAP
 from .iteration import Iteration
 from .journal import Journal
 from .lanes import Lanes
 from .links import Links, Wiring
+from .memory import bound
 from .options import LANE_BYTES, LaneOptions
 from .places import Places, cancelled, finished, first
 from .pump import Surroundings
@@ -339,8 +340,7 @@ class Stream:
         """The sum of all bounds in bytes: each lane, a message for each link, the levels of each book, the journal."""
         books = sum(feed.traits.incremental for feed in self._wanted.all)
         journal = 0 if self._journal is None else self._journal.memory_bound
-        links = INFLATING * self._cap * max(1, len(self._links))
-        return self._fanout.memory_bound + links + BOOK_BYTES * books + journal
+        return bound(self._fanout.memory_bound + journal, len(self._links), self._cap, books)
 
     # -- iteration
 

@@ -291,7 +291,7 @@ async def test_a_second_sink_with_the_same_path_is_told_so(tmp_path, path):
     first, second = File(path=f"{tmp_path}/{path}"), File(path=f"{tmp_path}/{path}")
     await first.open()
     await first.write([trade(1)])
-    with pytest.raises(RetryError, match="another okstream writes there"):
+    with pytest.raises(RetryError, match=r"jsonl: another sink of this process writes there"):
         await second.open()
     await second.close()
     await first.close()

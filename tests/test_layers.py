@@ -37,6 +37,7 @@ LAYERS = [
         "rendering",
         "stitching",
         "coverage",
+        "memory",
     },
     {"oversight", "secrecy", "terms", "session"},
     {
@@ -55,6 +56,7 @@ LAYERS = [
         "rejects",
         "states",
         "steps",
+        "closing",
         "spooling",
         "batching",
         "filters",

@@ -15,6 +15,7 @@ from okstream.dialects.signing import Credentials
 from okstream.errors import ConfigError
 from okstream.inflate import CAP
 
+from .conflicts import Asked, clashes, idle, unfit
 from .outputs import Output, Seconds
 from .outputs import read as read_outputs
 from .wording import complaints
@@ -127,6 +128,8 @@ def load(path: str) -> Settings:
 def _check(settings: Settings) -> None:
     """Raises ConfigError: options do not go together, or name what is not there."""
     outputs = settings.outputs()
+    if wrong := clashes(outputs):
+        raise ConfigError("\n".join(wrong))
     if (settings.depth is None) != (settings.every is None):
         raise ConfigError('depth and every go together: depth = 5 and every = "100ms"')
     if settings.depth is not None and (raw := [one.name for one in outputs if one.options.form == "raw"]):
@@ -142,6 +145,20 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"source[{number}]: {error}") from None
         if source.account is not None and source.account not in settings.account:
             raise ConfigError(f"source[{number}].account: there is no [account.{source.account}]")
+
+
+def idle_filters(settings: Settings) -> list[str]:
+    """
+    Return the filters of sinks that nothing subscribed to can pass, a line each.
+
+    Raises:
+        ConfigError: a sink keeps only the `latest`, and would get what is no state.
+    """
+    outputs = settings.outputs()
+    asked: list[Asked] = [(source.name or source.venue, sub) for source in settings.source for sub in source.read()]
+    if wrong := unfit(outputs, asked):
+        raise ConfigError("\n".join(wrong))
+    return idle(outputs, asked)
 
 
 def credentials(settings: Settings, environment: Mapping[str, str] = os.environ) -> dict[str, Credentials]:

@@ -202,7 +202,15 @@ def sink_class(kind: str) -> type[Any]:
         raise ConfigError(f"module {place!r} has no class {name!r}{meant(name, classes)}")
     if lacking := [method for method in _METHODS if not callable(getattr(found, method, None))]:
         raise ConfigError(f"{kind} is no sink: it has no {either(lacking)}")
+    if plain := [method for method in _METHODS if _is_plain(getattr(found, method))]:
+        raise ConfigError(f"{kind}: {either(plain).replace(' or ', ' and ')} must be async")
     return found
+
+
+def _is_plain(method: Any) -> bool:
+    """Whether calling it returns nothing to be awaited, as far as can be seen."""
+    inner = inspect.unwrap(method)
+    return inspect.isfunction(inner) and not inspect.iscoroutinefunction(inner)
 
 
 def own_options(sink: type[Any]) -> type[BaseModel]:

@@ -3,11 +3,16 @@
 import fcntl
 import os
 from contextlib import suppress
-from errno import EEXIST, EINVAL, EMLINK, ENOENT, ENOTSUP, EPERM, EXDEV
+from errno import EDQUOT, EEXIST, EFBIG, EINVAL, EMFILE, EMLINK, ENOENT, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
 
 from okstream.errors import RetryError
 
+_ADVICE = {
+    EFBIG: " (this process may write no larger files: ulimit -f, LimitFSIZE)",
+    EMFILE: " (this process may open no more files: ulimit -n, LimitNOFILE; or lower open_files)",
+    EDQUOT: " (the quota of its user)",
+}
 _NO_LINKS = frozenset({EPERM, ENOTSUP, EMLINK, EXDEV, EINVAL})
 
 
@@ -82,7 +87,34 @@ def lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise RetryError(f"{path}: another okstream writes there") from None
+        holder = _holder(descriptor)
+        if holder == os.getpid():
+            raise RetryError(f"{path}: another sink of this process writes there") from None
+        known = "" if holder is None else f", process {holder}"
+        raise RetryError(f"{path}: another okstream writes there{known}") from None
+
+
+def _holder(descriptor: int) -> int | None:
+    """Return which process has locked what `descriptor` is of; None where the system does not tell."""
+    status = os.fstat(descriptor)
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        locks = Path("/proc/locks").read_text("ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    for line in locks:  # 3: FLOCK  ADVISORY  WRITE 4711 08:02:1234 0 EOF
+        match line.split():
+            case [_, "FLOCK", _, "WRITE", process, found, *_] if found == file and process.isdigit() and int(process):
+                return int(process)
+    return None
+
+
+def said(error: OSError | RetryError, path: Path) -> str:
+    """Return what `error` says of the file at `path`, and what is to be done about it where that is known."""
+    if not isinstance(error, OSError):
+        return str(error)
+    text = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename or path}: {text}{_ADVICE.get(error.errno or 0, '')}"
 
 
 def same(one: Path, other: Path) -> bool:

@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import pairwise
@@ -17,6 +17,7 @@ from okstream.errors import ConfigError
 
 from .names import MANIFEST, PART, number
 from .reading import Lines
+from .state import LOCKS
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.zst", ".ndjson.zst", ".json.zst", ".zst")
 """What files in a folder end with, .part aside, where no manifest is beside them."""
@@ -59,9 +60,28 @@ def found(names: Iterable[str]) -> list[Path]:
             these = [Path(one) for one in sorted(glob(name, recursive=True))] if has_magic(name) else []
             these = [one for each in these for one in (_below(each) if each.is_dir() else [each])]
         if not these:
-            raise ConfigError(f"{name}: there is no such file" if not path.is_dir() else f"{name}: no records in there")
+            raise ConfigError(f"{name}: there is no such file" if not path.is_dir() else nothing_in([name]))
         files |= dict.fromkeys(one for one in these if not one.name.endswith(MANIFEST))
     return list(files)
+
+
+def nothing_in(names: Sequence[str]) -> str:
+    """Return for people that there is nothing to be judged in `names`, and why that may be."""
+    what = " ".join(names)
+    if any(_is_journal(Path(name)) for name in names):
+        return f"{what}: a journal holds no records; okstream replay makes them of it"
+    return f"{what}: there are no records in there"
+
+
+def _is_journal(path: Path) -> bool:
+    try:
+        for one in [path] if path.is_file() else [one for one in sorted(path.rglob("*.zst*")) if one.is_file()][:1]:
+            with one.open("rb") as stream:
+                first = orjson.loads(next(iter(Lines(stream, early=True)), b"null"))
+                return isinstance(first, dict) and first.get("dir") == "journal"
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def _below(folder: Path) -> list[Path]:
@@ -99,6 +119,8 @@ def read(path: Path) -> File:
     elif damage is not None:
         file.problem = f"torn: {damage}"
         file.part.broken("torn")
+    elif path.name.endswith(PART) and not _writing(path):
+        file.problem = "unfinished: what came after it may be lost; the next start of its okstream finishes it"
     elif number(path.name) is not None and not path.name.endswith(PART):
         file.problem = "no manifest"
         file.part.detached("no manifest")
@@ -202,6 +224,18 @@ class _Hashed:
         if offset == 0:
             self.sum = hashlib.sha256()
         return self._stream.seek(offset)
+
+
+def _writing(part: Path) -> bool:
+    """Whether some okstream has the file, or the template that it is of, for itself."""
+    for path in (part, *(lock for folder in part.parents for lock in folder.glob(LOCKS))):
+        try:
+            with path.open("rb") as stream:
+                if _being_written(stream, path):
+                    return True
+        except OSError:
+            continue
+    return False
 
 
 def _being_written(stream: BinaryIO, path: Path) -> bool:

@@ -12,13 +12,13 @@ from typing import BinaryIO
 import orjson
 
 from okstream.entries import Entry
-from okstream.errors import ReaderGoneError, RetryError, SinkError
+from okstream.errors import ReaderGoneError, RetryError, SinkError, reason
 from okstream.sinks import Proven
 from okstream.zstd import compressor
 
-from .disk import lock, write_at, write_whole
+from .disk import lock, said, write_at, write_whole
 from .reading import Lines, entry
-from .tally import STATEMENTS, Key, Last, Tally, key, last, proofs, row, rows, survey
+from .tally import STATEMENTS, Key, Last, Tally, key, last, proofs, row, rows, survey, until
 
 log = logging.getLogger("okstream.sinks.file")
 
@@ -64,6 +64,8 @@ class Growing:
                 raise SinkError(f"{self._path}: {error.strerror}") from None
             raise
         self._proven = proofs(self._lasts)
+        if self._lasts:
+            log.info("%s: goes on after %s", self._path, until(self._lasts))
 
     def proven(self) -> Iterable[Proven]:
         """Return the last record of each subscription as it was when this was opened."""
@@ -87,7 +89,7 @@ class Growing:
             if self._sync:
                 self._settle()
         except OSError as error:
-            raise RetryError(f"{self._path}: {error.strerror}") from None
+            raise RetryError(said(error, self._path)) from None
         self._size += len(data)
         newest = {key(one): one for one in batch if one.type not in STATEMENTS}
         self._lasts |= {whose: last(one) for whose, one in newest.items()}
@@ -214,13 +216,13 @@ class Growing:
     def _recall(self, present: os.stat_result) -> None:
         """Read what was written down of it: the last records up to some byte."""
         try:
-            said = orjson.loads(self._memory.read_bytes())
-            size, inode = int(said["bytes"]), said["inode"]
-            lasts = dict(map(row, said["lasts"]))
+            told = orjson.loads(self._memory.read_bytes())
+            size, inode = int(told["bytes"]), told["inode"]
+            lasts = dict(map(row, told["lasts"]))
         except FileNotFoundError:
             return
         except (ValueError, TypeError, KeyError, OSError) as error:
-            log.warning("%s: not read: %s", self._memory, error)
+            log.warning("%s: not read: %s", self._memory, reason(error))
             return
         if inode == present.st_ino and size > present.st_size:
             return  # it was cut since: what it holds now is what it proves
@@ -230,9 +232,9 @@ class Growing:
     def _remember(self) -> None:
         assert self._descriptor is not None
         inode = os.fstat(self._descriptor).st_ino
-        said = {"state": _FORM, "bytes": self._size, "inode": inode, "lasts": rows(self._lasts)}
+        memory = {"state": _FORM, "bytes": self._size, "inode": inode, "lasts": rows(self._lasts)}
         try:
-            write_whole(self._memory, orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE))
+            write_whole(self._memory, orjson.dumps(memory, option=orjson.OPT_APPEND_NEWLINE))
         except OSError as error:
-            log.warning("%s: not written: %s", self._memory, error)
+            log.warning("not written: %s", said(error, self._memory))
         self._remembered = self._size

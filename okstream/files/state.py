@@ -21,14 +21,16 @@ log = logging.getLogger("okstream.sinks.file")
 
 _FORM = 1
 _COMPACT_BYTES = 8 << 20
+LOCKS = ".okstream-*.lock"
+"""What the files are called that a sink has locked while it writes a template, beside its state."""
 
 
 class State:
     """
     The memory of the sink that writes `template`.
 
-    `sink` is its name for life, `run` that of this run. `lasts` are the last records in finished segments, `begun` what
-    the segments that are not finished will be called, and which run began each.
+    `path` is where it is kept, `sink` the sink's name for life, `run` that of this run. `lasts` are the last records in
+    finished segments, `begun` what the segments that are not finished will be called, and which run began each.
     """
 
     def __init__(self, template: Template) -> None:
@@ -38,8 +40,8 @@ class State:
         self.begun: dict[Path, str | None] = {}
         self._template = template
         digest = blake2b(str(Path(template.text)).encode(), digest_size=4).hexdigest()
-        self._path = template.root / f".okstream-{digest}.state"
-        self._lock_path = self._path.with_suffix(".lock")
+        self.path = template.root / f".okstream-{digest}.state"
+        self._lock_path = self.path.with_suffix(".lock")
         self._lock: int | None = None
         self._file: int | None = None
         self._size = self._compacted = 0
@@ -58,7 +60,7 @@ class State:
         self.lasts.clear()
         self.begun.clear()
         try:
-            text = self._path.read_bytes()
+            text = self.path.read_bytes()
         except FileNotFoundError:
             self._search()
         else:
@@ -76,12 +78,12 @@ class State:
         lines = [orjson.dumps({"state": _FORM, "sink": self.sink, "template": self._template.text}), self._said()]
         lines += [orjson.dumps({"begun": self._relative(path), "run": run}) for path, run in self.begun.items()]
         text = b"\n".join(lines) + b"\n"
-        write_whole(self._path, text)
-        sync_folder(self._path.parent)
+        write_whole(self.path, text)
+        sync_folder(self.path.parent)
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         self._size = self._compacted = len(text)
 
     def begin(self, paths: Iterable[Path], sync: bool) -> None:
@@ -143,7 +145,7 @@ class State:
                 self._take(said)
             except (ValueError, TypeError, AttributeError) as error:
                 # A torn last line is what was being written when the process died, and did not happen.
-                log.warning("%s: a line is skipped: %s", self._path, error)
+                log.warning("%s: a line is skipped: %s", self.path, error)
 
     def _take(self, said: Mapping[str, Any]) -> None:
         if "state" in said:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
+from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
 
@@ -190,3 +191,15 @@ def _entries(lines: Iterable[bytes]) -> Iterator[Entry]:
     for line in lines:
         with suppress(ValueError):  # the exchange's own text may be anything
             yield read(line)
+
+
+def until(lasts: Mapping[Key, Last]) -> str:
+    """Return for people how far `lasts` reach: of how many subscriptions, and when the newest came."""
+    newest = max(last.recv for last in lasts.values())
+    try:
+        when = f"{datetime.fromtimestamp(newest / 1e9, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (OverflowError, ValueError, OSError):
+        when = f"{newest} ns"
+    subs = len({whose[:-1] for whose in lasts})
+    many = f"{subs} subscription" if subs == 1 else f"{subs} subscriptions"
+    return f"{when}, of {many}: what they lack since is a gap (start)"

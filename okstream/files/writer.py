@@ -15,12 +15,12 @@ from okstream.errors import RetryError
 from okstream.sinks import Proven
 from okstream.zstd import compressor
 
-from .disk import sync_folder
+from .disk import said, sync_folder
 from .names import MANIFEST, Template, number
 from .routes import OpenGaps, Route, Routes
 from .segment import Flush, RemovedError, Segment
 from .state import State, manifest_lasts
-from .tally import STATEMENTS, Key, Last, proofs
+from .tally import STATEMENTS, Key, Last, proofs, until
 
 log = logging.getLogger("okstream.sinks.file")
 
@@ -86,6 +86,8 @@ class Writer:
         self._mend()
         self._state.compact()
         self._proven = dict(self._lasts)
+        if self._lasts:
+            log.info("%s: goes on after %s", self._template.text, until(self._lasts))
         newest = max((last.recv for last in self._lasts.values()), default=0)
         for whose, last in self._lasts.items():
             if last.recv >= newest - _LIVELY:
@@ -201,7 +203,7 @@ class Writer:
         touched, self._touched = self._touched, []
         pending: set[int] = set()
         failed = self._register([segment for segment in touched if not segment.begun])
-        reason: Exception | None = None
+        reasons: list[str] = []
         for segment in touched:
             flush, segment.flush = segment.flush, None
             assert flush is not None
@@ -212,10 +214,10 @@ class Writer:
                     raise failed[segment]
                 self._flush(segment, flush)
             except (OSError, RetryError) as error:
-                reason = error
+                reasons.append(said(error, segment.part))
                 pending.update(flush.positions)
         if pending:
-            raise RetryError(str(reason), sorted(pending))
+            raise RetryError(_first_of(reasons), sorted(pending))
         for segment in touched:
             segment.said.clear()
 
@@ -303,6 +305,7 @@ class Writer:
         """Finish `segments`; those that cannot be now are kept in `_ending`."""
         finished: dict[Path, dict[Key, Last]] = {}
         folders: set[Path] = set()
+        failed: list[str] = []
         for segment in segments:
             self._open.pop(segment, None)
             try:
@@ -314,15 +317,17 @@ class Writer:
             except RemovedError as error:
                 log.error("%s: %s; %d lines were in it", segment.part, error.strerror, segment.tally.lines)
             except (OSError, RetryError) as error:
-                log.warning("%s: not finished yet: %s", segment.part, error)
+                failed.append(said(error, segment.part))
                 segment.let_go()
                 self._ending.append(segment)
+        if failed:
+            log.warning("not finished yet: %s", _first_of(failed))
         try:
             for folder in folders:
                 sync_folder(folder)
             self._state.finish(finished, self._sync)
         except OSError as error:
-            log.warning("%s: %s", self._template.text, error)  # found again at the next start
+            log.warning("%s", said(error, self._state.path))  # found again at the next start
 
     def _about(self, run: str | None) -> dict[str, Any]:
         zstd = self._compressor is not None
@@ -333,10 +338,12 @@ class Writer:
         try:
             self._state.compact()
         except OSError as error:
-            log.warning("%s: %s", self._template.text, error)
+            log.warning("%s", said(error, self._state.path))
 
     def _mend(self) -> None:
         """Finish what other runs left unfinished."""
+        mended: list[Path] = []
+        failed: list[str] = []
         for path, run in list(self._state.begun.items()):
             segment = Segment(str(path), float("-inf"), float("inf"))
             segment.call(path)
@@ -345,13 +352,26 @@ class Writer:
                 if segment.part.exists() and segment.mend(self._lasts):
                     sync_folder(segment.finish(self._about(run)).parent)
                     lasts = segment.lasts()
+                    mended.append(path)
                 elif (manifest := path.with_name(path.name + MANIFEST)).exists() and path.exists():
                     lasts = manifest_lasts(orjson.loads(manifest.read_bytes()))
-            except (OSError, RetryError, ValueError, KeyError, TypeError) as error:
-                log.warning("%s: not mended: %s", segment.part, error)
+            except (OSError, RetryError) as error:
+                failed.append(said(error, segment.part))
+                continue
+            except (ValueError, KeyError, TypeError) as error:
+                failed.append(f"{segment.part}: {error!r}")
                 continue
             self._lasts |= lasts
             self._state.finished(path, lasts)
+        if mended:
+            log.info("finished what a run before left: %s", _first_of([str(path) for path in mended]))
+        if failed:
+            log.warning("not mended: %s", _first_of(failed))
+
+
+def _first_of(texts: list[str]) -> str:
+    """Return the first of `texts`, and how many more there are."""
+    return texts[0] if len(texts) == 1 else f"{texts[0]}, and {len(texts) - 1} more files"
 
 
 def _numbers(folder: Path) -> dict[str, int]:

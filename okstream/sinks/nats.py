@@ -124,6 +124,7 @@ class Nats:
         """
         link = await self._dialled()
         if self._stream is None:
+            log.info("connected to %s", ", ".join(self._servers))
             return
         drift = await settle(link, self._wish, self._create, self._connect_timeout)
         if drift is None:
@@ -131,6 +132,7 @@ class Nats:
         elif drift and drift != self.drift:
             log.warning("stream %s is used as it is: %s", self._stream, "; ".join(drift))
         self.drift = drift or []
+        log.info("connected to %s; stream %s takes %s", ", ".join(self._servers), self._stream, self._wish.pattern)
 
     async def write(self, batch: Sequence[Entry]) -> None:
         """

@@ -11,7 +11,7 @@ import orjson
 from okstream.coverage import Covered, coverage
 from okstream.errors import ConfigError
 from okstream.exits import LOST, OK
-from okstream.files.evidence import File, found, read, sources
+from okstream.files.evidence import File, found, nothing_in, read, sources
 from okstream.stitching import Interval
 
 _NS = 1_000_000_000
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     covered = coverage(sources(files))
     problems = [file for file in files if file.problem is not None]
     if not covered and not problems:
-        raise ConfigError(f"{' '.join(arguments.files)}: there are no records in there")
+        raise ConfigError(nothing_in(arguments.files))
     lines = _json(covered, problems) if arguments.json else _table(covered, problems)
     for line in lines:
         sys.stdout.write(line)
@@ -68,11 +68,9 @@ def _table(covered: Sequence[Covered], problems: Sequence[File]) -> Iterator[str
         yield f"{file.path}: {file.problem}\n"
     short = sum(not one.complete for one in covered)
     if len(covered) > 1:
-        yield (
-            f"{len(covered)} subscriptions, {short} of them not complete\n"
-            if short
-            else f"all {len(covered)} complete\n"
-        )
+        many = f"{len(problems)} {'file is' if len(problems) == 1 else 'files are'} not whole"
+        whole = f"all {len(covered)} complete{f' as far as they go, but {many}' if problems else ''}\n"
+        yield f"{len(covered)} subscriptions, {short} of them not complete\n" if short else whole
 
 
 def _verdict(lacking: Sequence[Interval]) -> str:

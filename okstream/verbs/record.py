@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
-from okstream.daemon import configure_log, serve
+from okstream.daemon import Say, configure_log, plain, serve
 from okstream.entries import Entry
-from okstream.exits import LOST, OK, complain
+from okstream.exits import LOST, OK, lost
 from okstream.journal import Journal
 from okstream.options import MIB, LaneOptions
 from okstream.stream import Stream
@@ -27,10 +27,10 @@ async def run(arguments: argparse.Namespace) -> int:
     return said_of(journal, code)
 
 
-def said_of(journal: Journal, code: int) -> int:
+def said_of(journal: Journal, code: int, say: Say = plain) -> int:
     """Say what `journal` lacks; return the exit code for that, where it is not `code` anyhow."""
     if journal.lost:
-        complain(f"{journal.lost} inputs are missing in the journal")
+        say(f"journal: {lost(journal.lost, 'input')}", "WARNING")
     return LOST if journal.lost and code == OK else code
 
 

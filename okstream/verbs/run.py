@@ -1,16 +1,19 @@
 """`okstream run`: the same from a configuration file, until a signal ends it."""
 
 import argparse
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from okstream import config, venues
-from okstream.book import BOOK_BYTES
 from okstream.channels import Subscription
-from okstream.daemon import configure_log, serve
+from okstream.daemon import LOG_FORM, configure_log, serve, stamped
 from okstream.dialects import load
-from okstream.errors import ConfigError
-from okstream.inflate import INFLATING
+from okstream.errors import ConfigError, OkstreamError
+from okstream.exits import exit_code
 from okstream.journal import Journal
+from okstream.memory import bound, mib
 from okstream.options import MIB, LaneOptions
 from okstream.sinks import Sink
 from okstream.sinks.lines import Lines
@@ -20,44 +23,56 @@ from okstream.venues import Venue
 from .plan import Place, described, on_disk
 from .record import said_of
 
-_FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+log = logging.getLogger("okstream")
 
 
-def check(arguments: argparse.Namespace) -> str:
-    """Validate the configuration and return the plan: links, requests, sinks, memory, disk. Raises ConfigError."""
+def check(arguments: argparse.Namespace) -> tuple[str, list[str]]:
+    """
+    Validate the configuration; return the plan (links, requests, sinks, memory, disk) and what is odd about it.
+
+    Raises:
+        ConfigError: it cannot be run.
+    """
     settings = config.load(arguments.config)
     outputs = settings.outputs()
     lines = [described(output, output.sink()) for output in outputs]
-    places = _plan(settings, _stream(settings, []))
+    places = _planned(arguments.config, settings, _stream(settings, []))
     if settings.every is not None:
         lines.insert(0, f"books: the best {settings.depth} levels each {settings.every:g} s")
     links, books = sum(place.links for place in places), sum(place.books for place in places)
     journal = Journal(settings.journal).memory_bound if settings.journal is not None else 0
-    lanes = (sum(output.options.bytes for output in outputs) + journal) // MIB
-    bound = lanes + INFLATING * settings.inflate_mib * max(1, links) + -(-BOOK_BYTES * books // MIB)
+    buffers = sum(output.options.bytes for output in outputs) + journal
     more = ", and more for what patterns mean" if any(place.patterns for place in places) else ""
-    lines.append(f"memory: {bound} MiB of buffers at most{more}")
+    lines.append(
+        f"memory: {mib(bound(buffers, links, settings.inflate_mib * MIB, books))} MiB of buffers at most{more}"
+    )
     if settings.journal is not None:
         lines.insert(0, f"journal: {settings.journal}")
     if disk := sum(map(on_disk, outputs)) // MIB:
         lines.append(f"disk: {disk} MiB of spools and dead letters at most")
-    return "".join(f"{line}\n" for line in (*places, *lines))
+    return "".join(f"{line}\n" for line in (*places, *lines)), _idle(arguments.config, settings)
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Run until a signal ends it; return the exit code. Raises as Stream does."""
+    """Run until a signal ends it; return the exit code. Raises ConfigError where it does not even begin."""
     settings = config.load(arguments.config)
-    configure_log(_verbosity(arguments, settings), arguments.quiet or settings.log_level == "error", _FORM)
+    configure_log(_verbosity(arguments, settings), arguments.quiet or settings.log_level == "error", LOG_FORM)
     sinks = [(output.sink(), output.options) for output in settings.outputs()]
     journal = Journal(settings.journal) if settings.journal is not None else None
     stream = _stream(settings, sinks, journal)
-    _plan(settings, stream)
+    _planned(arguments.config, settings, stream)
+    for odd in _idle(arguments.config, settings):
+        log.warning("%s", odd)
     only = sinks[0][0] if len(sinks) == 1 else None
     reader_gone = only.reader_gone if isinstance(only, Lines) else None
-    code = await serve(
-        stream, _wanted(settings), reader_gone=reader_gone, stats=settings.stats, stamped=True, drain=settings.drain
-    )
-    return code if journal is None else said_of(journal, code)
+    try:
+        code = await serve(
+            stream, _wanted(settings), reader_gone=reader_gone, stats=settings.stats, say=stamped, drain=settings.drain
+        )
+    except OkstreamError as error:
+        stamped(str(error), "ERROR")
+        return exit_code(error)
+    return code if journal is None else said_of(journal, code, stamped)
 
 
 def _stream(settings: config.Settings, sinks: list[tuple[Sink, LaneOptions]], journal: Journal | None = None) -> Stream:
@@ -108,18 +123,60 @@ def _plan(settings: config.Settings, stream: Stream) -> list[Place]:
     """
     places: dict[tuple[str, str, str | None], Place] = {}
     known: dict[str, Venue] = {}
-    for sub, reached in _wanted(settings):
-        stream.check(sub, venue=reached)
-        venue = reached if isinstance(reached, Venue) else venues.simulated(settings.dialect, "ws://127.0.0.1", "")
-        if known.setdefault(venue.name, venue) != venue:
-            raise ConfigError(f"two sources are called {venue.name!r} but are not the same place: give one a `name`")
-        traits = load(venue.dialect).traits(sub)
-        account = (sub.account or next(iter(settings.account), None)) if traits.login else None
-        key = (venue.name, traits.path, account)
-        if key not in places:
-            places[key] = Place(venue, traits.path, account, settings.redundancy)
-        places[key].add(sub)
+    for number, source in enumerate(settings.source):
+        try:
+            for sub in source.read():
+                _place(settings, stream, sub, _venue(source), places, known)
+        except ConfigError as error:
+            raise ConfigError(f"source[{number}]: {error}") from None
     return list(places.values())
+
+
+def _place(
+    settings: config.Settings,
+    stream: Stream,
+    sub: Subscription,
+    reached: str | Venue,
+    places: dict[tuple[str, str, str | None], Place],
+    known: dict[str, Venue],
+) -> None:
+    """Put `sub` into `places`, and its venue among those `known`; raises ConfigError as `_plan` does."""
+    venue = reached if isinstance(reached, Venue) else venues.simulated(settings.dialect, "ws://127.0.0.1", "")
+    login = load(venue.dialect).traits(sub).login
+    if login and venue.name != venues.SIM and not settings.account:
+        raise ConfigError(f"{sub} needs an account, and there is none: give its credentials in [account.NAME]")
+    if login and sub.account is None and len(settings.account) > 1:
+        names = ", ".join(settings.account)
+        raise ConfigError(f"{sub} needs an account: say which of {names} with `account` in this source")
+    stream.check(sub, venue=reached)
+    if known.setdefault(venue.name, venue) != venue:
+        raise ConfigError(f"two sources are called {venue.name!r} but are not the same place: give one a `name`")
+    traits = load(venue.dialect).traits(sub)
+    account = (sub.account or next(iter(settings.account), None)) if traits.login else None
+    key = (venue.name, traits.path, account)
+    if key not in places:
+        places[key] = Place(venue, traits.path, account, settings.redundancy)
+    places[key].add(sub)
+
+
+def _planned(path: str, settings: config.Settings, stream: Stream) -> list[Place]:
+    """Return the plan; raises ConfigError with the place in the file at `path`."""
+    with _placed(path):
+        return _plan(settings, stream)
+
+
+def _idle(path: str, settings: config.Settings) -> list[str]:
+    """Return what filters let nothing through; raises ConfigError with the place in the file at `path`."""
+    with _placed(path):
+        return [f"{path}: {said}" for said in config.idle_filters(settings)]
+
+
+@contextmanager
+def _placed(path: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{path}: {said}" for said in str(error).splitlines())) from None
 
 
 def _verbosity(arguments: argparse.Namespace, settings: config.Settings) -> int:
