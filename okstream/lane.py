@@ -32,7 +32,7 @@ class Lane:
 
     `held` is what its consumer has taken and holds still, in bytes, set by the consumer, and `held_records` so many
     records; both are within the bounds. `alone`: no other lane holds the same records. `on_many` is called by `put`
-    where `many` deliveries wait, `on_drop` where data is dropped because there is no room for it.
+    where `many` deliveries wait, or half the bound is reached, `on_drop` where data is dropped for want of room.
 
     Args:
         options: bounds, what to do when full, filters and form, see LaneOptions.
@@ -128,8 +128,10 @@ class Lane:
         if weight + self.held > self._limit or self._most is not None:
             self._overflow()
         self.ready.set()
-        if self.on_many is not None and len(self._queue) + len(self._user) >= self.many:
-            self.on_many()
+        if self.on_many is not None:
+            many = len(self._queue) + len(self._user) >= self.many
+            if many or 2 * (self._weight + self.held) > self._limit:
+                self.on_many()
 
     def take(self, most: int = BATCH, within: int | None = None) -> list[Delivery]:
         """

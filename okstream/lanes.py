@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
+from .closing import CLOSING
 from .continuity import Continuity, Delivery
-from .errors import ConfigError
+from .errors import ConfigError, SinkError
 from .fanout import Fanout
 from .filters import Filters
 from .options import LaneOptions
-from .pump import CLOSING, Pump
+from .pump import Pump
 from .sinks import Sink
 from .states import SinkState
 
@@ -44,6 +45,8 @@ class Lanes:
         self._tasks: dict[Pump, asyncio.Task[None]] = {}
         self._hurried = False
         self._adding = asyncio.Lock()
+        self._opening: Pump | None = None
+        self._closed = False
 
     async def open(self) -> None:
         """
@@ -68,7 +71,7 @@ class Lanes:
         Open one more sink, beside what it will get of `feeds`; return its name.
 
         Raises:
-            ConfigError: its options make no sense here. SinkError: it cannot be opened.
+            ConfigError: its options make no sense here. SinkError: it cannot be opened, or all are closed meanwhile.
         """
         async with self._adding:
             _live(options or LaneOptions())
@@ -77,12 +80,17 @@ class Lanes:
                 filters.check(feed.venue, feed.sub)
             pump = self.fanout.add(sink, options)
             pump.lane.put([self._head()])
+            self._opening = pump
             try:
                 await pump.start()
+                if self._closed:
+                    raise SinkError(f"{pump.name}: the stream was closed while this was being opened")
             except BaseException:
                 self.fanout.remove(pump)
                 await pump.close(_GRACE)
                 raise
+            finally:
+                self._opening = None
             if pump.failure is None:
                 self._run(pump)
             else:
@@ -97,6 +105,8 @@ class Lanes:
             ConfigError: there is no sink of that name.
         """
         pump = self.fanout.find(name)
+        if pump is self._opening:
+            raise ConfigError(f"{name} is still being opened")
         self.fanout.leave(pump)
         await self._end([pump], drain)
         state = pump.state
@@ -106,7 +116,8 @@ class Lanes:
 
     async def close(self, drain: float) -> int:
         """Let all sinks write what waits for at most `drain` seconds, and close them; return what was lost."""
-        await self._end(list(self.fanout.pumps), drain)
+        self._closed = True
+        await self._end([pump for pump in self.fanout.pumps if pump is not self._opening], drain)
         return self.fanout.lost
 
     def hurry(self) -> None:

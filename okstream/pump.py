@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .batching import Batch, Batches
+from .closing import CLOSING, Closing
 from .deadletters import DeadLetters
 from .declaring import Holes, Starts, is_data
 from .entries import Entry
@@ -43,8 +44,6 @@ SLOW = 0.05
 """Seconds that a step of a sink's `write` may hold the loop without being counted."""
 
 _WARN_EVERY = 60.0
-CLOSING = 10.0
-"""Seconds that a sink has to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,6 @@ class Pump:
         self.done = asyncio.Event()
         self.failure: BaseException | None = None
         self.written = 0
-        self.closed = False
         self.on_failed: Callable[[Pump], None] = lambda pump: None
         check(options)
         facts = options.threaded if options.threaded is not None else getattr(sink, "threaded", False)
@@ -101,6 +99,7 @@ class Pump:
         letters = None if path is None else DeadLetters(path, options.dead_letter_bytes, name)
         from_disk = options.spool is not None
         self._rejects = Rejects(name, self._holes, letters, live, from_disk, around.wall_ns, self._warn)
+        self._closing = Closing(name, self._sink.close, self._put_away)
         self._pending: Sequence[Entry] = ()
         self._batch: Batch | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -112,6 +111,11 @@ class Pump:
         self._detail: str | None = None
         self._retries = self._slow = 0
         self._warned: dict[str, float] = {}
+
+    @property
+    def closed(self) -> bool:
+        """Whether the sink is closed, or is being closed."""
+        return self._closing.begun
 
     @property
     def lost(self) -> int:
@@ -160,7 +164,9 @@ class Pump:
                 await self._open()
         except (SinkError, OSError) as error:
             if self.options.on_start == "fail":
-                raise error if isinstance(error, SinkError) else SinkError(f"{self.name}: {reason(error)}") from error
+                if isinstance(error, ReaderGoneError):
+                    raise
+                raise SinkError(f"{self.name}: {reason(error, self.name)}") from error
             log.warning("%s cannot be opened and is left out: %s", self.name, reason(error))
             self._fail(error)
         else:
@@ -181,11 +187,9 @@ class Pump:
             error = self._end or SinkError("what it waited for was cancelled, and not by us")
             log.error("%s failed: %s", self.name, error)
             self._fail(error)
-        except ReaderGoneError as error:
-            log.info("%s: %s", self.name, reason(error))
-            self._fail(error)
         except SinkError as error:
-            log.error("%s failed: %s", self.name, reason(error))
+            level = logging.INFO if isinstance(error, ReaderGoneError) else logging.ERROR
+            log.log(level, "%s failed: %s", self.name, reason(error, self.name))
             self._fail(error)
         except Exception as error:  # whatever a sink of anybody's raises: the boundary between it and okstream
             log.exception("%s failed, which is a mistake of its own", self.name)
@@ -199,15 +203,11 @@ class Pump:
 
     async def close(self, within: float = CLOSING) -> None:
         """Close the sink, `within` so many seconds; `run` has ended."""
-        if self.closed:
-            return
-        self.closed = True
         self.done.set()
-        try:
-            async with asyncio.timeout(within):
-                await self._sink.close()
-        except Exception as error:  # the same boundary: what is closed for good can do no more harm
-            log.warning("%s was not closed properly: %s", self.name, reason(error))
+        await self._closing.within(within)
+
+    async def _put_away(self) -> None:
+        """What is left can still be put on the disk."""
         if self._spooling is not None:
             if self._batch is not None and self._pending:
                 self._batch.entries = list(self._pending)
@@ -290,6 +290,8 @@ class Pump:
         while pending:
             if self._holes:
                 pending = self._around_holes(batch, pending)
+                if not pending:
+                    break
             self._pending = pending
             left: Sequence[int] = ()
             rejected: dict[int, str] = {}

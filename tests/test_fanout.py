@@ -397,3 +397,34 @@ def test_each_line_is_what_it_is_about():
         assert (entry.type, entry.venue, entry.channel, entry.inst, entry.ts, entry.recv) == tuple(
             line[name] for name in ("type", "venue", "channel", "inst", "ts", "recv")
         )
+
+
+def test_a_sink_that_opens_while_all_are_closed_is_closed_and_never_written_to():
+    class Late(Kept):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: list[str] = []
+
+        async def open(self) -> None:
+            await asyncio.sleep(5)
+            self.calls.append("open")
+
+        async def write(self, batch: Sequence[Entry]) -> None:
+            self.calls.append("write")
+
+        async def close(self) -> None:
+            self.calls.append("close")
+
+    async def scenario() -> None:
+        lanes = Lanes(fanout(Kept()), lambda: Delivery(None, ()), lambda error: None)
+        await lanes.open()
+        adding = asyncio.create_task(lanes.add(late := Late(), LaneOptions(name="late"), ()))
+        await asyncio.sleep(1)
+        with pytest.raises(ConfigError, match="still being opened"):
+            await lanes.remove("late", 1.0)
+        await lanes.close(1.0)
+        with pytest.raises(SinkError, match="closed while"):
+            await adding
+        assert late.calls == ["open", "close"]
+
+    testing.run(scenario)

@@ -626,8 +626,8 @@ def test_a_close_that_is_cancelled_where_it_began_is_waited_for_where_it_is_aske
         await one.start()
         running = asyncio.create_task(one.run())
         put(one, source, *range(2, 50))
-        while not one.closed:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110
+        while not one.closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await one.close()
