@@ -280,6 +280,14 @@ def who(tmp_path: Path, user: str, password: str = "marker-phrase-4d0a") -> Path
     return file
 
 
+async def test_where_one_server_refuses_and_another_is_away_it_is_tried_again(guarded: NatsServer):
+    sink = Nats(servers=[guarded.url, f"nats://127.0.0.1:{free_port()}"])
+    for _ in range(4):
+        with pytest.raises(RetryError):
+            await sink.open()
+    await sink.close()
+
+
 async def test_a_wrong_password_ends_the_sink_and_is_not_shown(guarded: NatsServer, tmp_path: Path):
     for credentials in (None, who(tmp_path, "root", "marker-secret-9f2b")):
         sink = Nats(servers=guarded.url, credentials=credentials)

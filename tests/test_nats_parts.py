@@ -17,6 +17,7 @@ from okstream.records import Gap, Trade, encode
 from okstream.sinks.nats import Nats
 from okstream.sinks.nats_acks import EXPECTED, MSG_ID, Ack, msg_id, read_ack, size
 from okstream.sinks.nats_credentials import NatsCredentials, nats_credentials
+from okstream.sinks.nats_delivery import order_keys
 from okstream.sinks.nats_stream import StreamWish
 from okstream.sinks.nats_subjects import Subjects, covered, token, untoken
 from okstream.sinks.nats_window import Window
@@ -340,3 +341,8 @@ def test_a_stream_that_is_more_than_asked_for_has_not_drifted():
     assert wish.unusable(better) is None
     assert wish.unusable({"subjects": ["a.b"]}) is not None
     assert wish.unusable({"subjects": ["a.>"], "no_ack": True}) is not None
+
+
+def test_what_is_said_of_a_whole_subscription_keeps_its_place_among_the_records_of_its_instruments():
+    wide = [entry(None, "gap", channel="orders"), entry("BTC-USDT", "1", channel="orders"), entry("ETH-USDT", "2")]
+    assert order_keys(wide) == [("okx", "orders", None), ("okx", "orders", None), ("okx", "ticker", None, "ETH-USDT")]

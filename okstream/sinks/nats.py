@@ -174,7 +174,8 @@ class Nats:
                 await link.cut()
             else:
                 return link
-        raise next((error for error in failures if not isinstance(error, RetryError)), failures[0])
+        # One that only is away may let us in when it comes back.
+        raise next((error for error in failures if isinstance(error, RetryError)), failures[0])
 
     def _check(self) -> None:
         wish = self._wish

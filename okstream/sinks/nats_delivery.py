@@ -47,8 +47,7 @@ class Delivery:
         Raises:
             RetryError, ReopenError, RejectedError, SinkError: see Nats.write.
         """
-        keys = ((position, (entry.venue, entry.channel, entry.inst)) for position, entry in enumerate(self._batch))
-        window = Window(keys, total, each, timeout)
+        window = Window(enumerate(order_keys(self._batch)), total, each, timeout)
         now = asyncio.get_running_loop().time
         heard = True
         try:
@@ -146,3 +145,10 @@ class Delivery:
     def _finish(self) -> None:
         if self.rejected:
             raise RejectedError(f"{len(self.rejected)} records can never be stored", self.rejected)
+
+
+def order_keys(batch: Sequence[Entry]) -> list[tuple[str | None, ...]]:
+    """Return of each entry what tells its subscription; what is said of one without an instrument is of all its own."""
+    wide = {(entry.venue, entry.channel, entry.account) for entry in batch if entry.inst is None}
+    whole = [(entry.venue, entry.channel, entry.account) for entry in batch]
+    return [one if one in wide else (*one, entry.inst) for one, entry in zip(whole, batch, strict=True)]
