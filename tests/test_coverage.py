@@ -15,6 +15,7 @@ from support.filed import DAY, SECOND, START, crash, finished, gap, order, statu
 
 from okstream.coverage import Part, coverage, intervals
 from okstream.files.evidence import found, read, sources
+from okstream.journal import Journal
 from okstream.sinks.file import File
 from okstream.stitching import OVERLAP, Interval, stitched
 
@@ -342,6 +343,36 @@ def test_the_verb_prints_a_table_or_json_and_its_exit_code_says_whether_somethin
     }  # fmt: skip
     shutil.rmtree(tmp_path / "okx" / "trades")
     assert cli(tmp_path)[0] == 0
+
+
+def test_what_nobody_finishes_is_no_complete_day_until_it_is_finished(tmp_path):
+    async def left():
+        sink = File(path=f"{tmp_path}/{{inst}}/{{date}}.jsonl", open_files=1)
+        await sink.open()
+        await sink.write([trade(1), trade(2, "ETH-USDT")])
+        assert of_files(tmp_path)[1] == {}, "it is written, though not all is held open"
+        crash(tmp_path)
+
+    asyncio.run(left())
+    code, text, _ = cli(tmp_path)
+    assert code == 4
+    assert text.count(".part: unfinished: what came after it may be lost") == 2
+    assert text.endswith("all 2 complete as far as they go, but 2 files are not whole\n")
+    asyncio.run(write(tmp_path, [], "{inst}/{date}.jsonl"))
+    assert cli(tmp_path)[0] == 0
+
+
+def test_a_journal_is_told_from_a_folder_without_records(tmp_path):
+    assert "there are no records in there" in cli(tmp_path)[2]
+
+    async def recorded():
+        journal = Journal(str(tmp_path / "journal"))
+        journal.open("instance", START)
+        await journal.close()
+
+    asyncio.run(recorded())
+    code, _, complaint = cli(tmp_path / "journal")
+    assert (code, "a journal holds no records; okstream replay" in complaint) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["nothing", "no*thing", "."])

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import resource
 import shutil
 import signal
@@ -352,3 +353,37 @@ async def test_a_write_that_is_given_up_is_done_or_not_and_the_sink_can_be_close
         await task
     await sink.close()
     assert held(tmp_path) in ([], [trade(1).line])
+
+
+def test_an_error_names_the_file_and_what_to_do_and_many_are_one_line(tmp_path, caplog):
+    writer = files(tmp_path, "{inst}-{hour}.jsonl")
+    writer.open()
+    instruments = [f"SIM{number:03}-USDT" for number in range(40)]
+    advice = r"File too large \(.*ulimit -f.*\)"
+    with limited(resource.RLIMIT_FSIZE, 100), pytest.raises(RetryError, match=rf"/\.okstream-.*\.state: {advice}$"):
+        writer.write([trade(1, inst) for inst in instruments])
+    writer.write([trade(1, inst) for inst in instruments])
+    with (
+        limited(resource.RLIMIT_FSIZE, 100),
+        pytest.raises(RetryError, match=rf"/SIM000-USDT-.*\.part: {advice}, and 39 more files$"),
+    ):
+        writer.write([trade(2, inst) for inst in instruments])
+    blocked = [part.with_name(f".{part.name.removesuffix('.part')}.manifest.json.new") for part in unfinished(tmp_path)]
+    for blocker in blocked:
+        blocker.mkdir()
+    caplog.clear()
+    writer.close()
+    [line] = [record.message for record in caplog.records if "not finished yet" in record.message]
+    assert re.search(rf": Is a directory, and {len(instruments) - 1} more files$", line)
+
+
+def test_a_template_that_another_process_writes_names_it(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", KILLED, f"{tmp_path}/{{date}}.jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as other:
+        try:
+            other.stdout.readline()
+            with pytest.raises(RetryError, match=rf"another okstream writes there, process {other.pid}$"):
+                files(tmp_path, "{date}.jsonl").open()
+        finally:
+            other.kill()

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,7 +147,9 @@ def test_a_sink_that_fails_is_named_and_the_others_go_on(folder, sink, says):
             time.sleep(0.02)
         _, errors, code = ended(process)
     assert code == 5
-    assert re.fullmatch(rf"{TIME} ERROR okstream: broken: (\d+ records? (was|were) lost, and )?all.* since {TIME}.*\n", errors)
+    assert re.fullmatch(
+        rf"{TIME} ERROR okstream: broken: (\d+ records? (was|were) lost, and )?all.* since {TIME}.*\n", errors
+    )
     assert records((folder / "kept.jsonl").read_text())[-1]["state"] == "ended"
 
 
@@ -191,6 +194,75 @@ def test_stats_name_the_sinks_that_are_not_well_and_begin_with_the_time(folder):
         rf"{TIME} WARNING okstream: sink line recovering, \d+ waiting, 0 dropped: the line is engaged\n",
         line,
     )
+
+
+LOGGED = re.compile(rf"{TIME} (INFO|WARNING|ERROR) okstream: .+")
+
+
+def test_the_log_tells_how_a_run_begins_and_ends_and_what_it_finds_of_a_run_that_was_killed(folder):
+    text = """
+[sink.days]
+type = "file"
+path = "days/{channel}/{date}.jsonl"
+[sink.line]
+type = "mysinks:Down"
+spool = "spool"
+spool_always = true
+"""
+    kept = folder / "days" / "trades"
+    with running(folder, text, top='log_level = "info"\nstats = "100ms"\ndrain = 0.1') as process:
+        line_with(process.stderr, "records/s, 1/1 links")
+        while not any(path.stat().st_size for path in kept.glob("*.part")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+    with running(folder, text, top='log_level = "info"\nstats = "100ms"\ndrain = 0.1') as process:
+        lines = []
+        while "memory" not in (line := process.stderr.readline()):
+            assert line
+            lines.append(line)
+        _, errors, code = ended(process)
+    assert code in (0, 4)
+    begun, over = "".join(lines), errors
+    assert all(LOGGED.fullmatch(line) for line in (begun + over).splitlines())
+    assert re.search(r"INFO okstream: finished what a run before left: days/.*\.jsonl, and \d+ more files\n", begun)
+    assert re.search(rf"days/.*: goes on after {TIME}, of \d+ subscriptions: .* is a gap \(start\)\n", begun)
+    assert "sink days: open\n" in begun
+    assert re.search(r"sink line: open, \d+ records of a run before in its spool\n", begun)
+    assert "sim public: connected\n" in begun + over
+    assert over.count("stopping: SIGTERM\n") == 1
+    assert re.search(r"sink days: \d+ records? written, 0 lost\n", over)
+    assert re.search(r"sink line: 0 records written, \d+ lost, \d+ records in its spool for the next start\n", over)
+    assert over.endswith(" INFO okstream: stopped\n")
+
+
+FULL = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+sys.argv = ["okstream", "run", "--config", "config.toml"]
+runpy.run_module("okstream", run_name="__main__")
+"""
+
+
+def test_what_a_full_disk_did_not_take_is_a_gap_in_the_files_after_the_next_start(folder):
+    text = '[sink.days]\ntype = "file"\npath = "days/{channel}/{date}.jsonl"\n'
+    configured(folder, text, "drain = 0.1")
+    with subprocess.Popen(
+        [sys.executable, "-c", FULL], cwd=folder, env=clean_environment(), text=True, stderr=subprocess.PIPE
+    ) as process:
+        line_with(process.stderr, "File too large")
+        _, errors, code = ended(process)
+    assert (code, bool(re.search(r"days: \d+ records were lost", errors))) == (4, True)
+    with running(folder, text) as process:
+        while not any('"reason":"start"' in path.read_text() for path in folder.glob("days/*/*.part")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        ended(process)
+    done = okstream("coverage", "days", cwd=folder)
+    assert done.returncode == 4
+    assert re.search(r" start \(", done.stdout)
+    assert re.search(r"2 subscriptions, [12] of them not complete\n$", done.stdout)
 
 
 @pytest.mark.parametrize(("on_start", "code"), [("fail", 5), ("ignore", 0)])

@@ -235,6 +235,8 @@ class Writer:
         try:
             self._state.begin([segment.path for segment in named], self._sync)
         except (OSError, RetryError) as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(self._state.path)
             failed |= dict.fromkeys(named, error)
         if any(isinstance(error, OSError) and error.errno in _NO_MORE for error in failed.values()):
             self._let_go(-(-len(self._open) // 2))
@@ -370,7 +372,8 @@ class Writer:
 
 
 def _first_of(texts: list[str]) -> str:
-    """Return the first of `texts`, and how many more there are."""
+    """Return the first of `texts`, and how many others there are."""
+    texts = list(dict.fromkeys(texts))
     return texts[0] if len(texts) == 1 else f"{texts[0]}, and {len(texts) - 1} more files"
 
 
