@@ -22,6 +22,9 @@ OPEN_TIMEOUT = 10.0
 _ANSWERING = 1.0
 """Seconds that a connect which is not answered holds up others."""
 
+_MARGIN = 1.05
+"""Their second may be longer than ours."""
+
 _REFUSING = frozenset({401, 403, 404})
 
 
@@ -77,7 +80,9 @@ class Spacing:
             if len(self._latest) == self._most:
                 before = self._latest[0]
                 await asyncio.wait([before], timeout=_ANSWERING)
-                at = max(at, (before.result() if before.done() else loop.time()) + self._most * self._interval)
+                at = max(
+                    at, (before.result() if before.done() else loop.time()) + _MARGIN * self._most * self._interval
+                )
             await asyncio.sleep(at - loop.time())
             self._next = loop.time() + self._interval
             answered: asyncio.Future[float] = loop.create_future()

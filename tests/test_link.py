@@ -775,4 +775,16 @@ def test_a_connect_that_is_never_answered_holds_up_others_for_a_moment_only():
         async with spacing.turn():
             return asyncio.get_running_loop().time()
 
-    assert testing.run(scenario) == pytest.approx(2.0)
+    assert testing.run(scenario) == pytest.approx(2.05)
+
+
+def test_a_start_with_many_links_is_never_told_that_it_dials_too_often(caplog):
+    """The simulated exchange counts handshakes as they arrive, and refuses the fourth within a second."""
+
+    async def scenario():
+        async with Simulator("okx-v5", Settings(start_ms=START_MS)) as sim, stream(place(sim.url)) as streaming:
+            await streaming.subscribe("book", *(f"SIM{number:03}-USDT" for number in range(190)), timeout=30)
+            return streaming.stats().links
+
+    assert testing.run(scenario) == 7
+    assert "429" not in caplog.text
