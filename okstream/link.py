@@ -154,13 +154,13 @@ class Link:
 
     async def _begin(self, state: str) -> Conversation:
         """Open a connection and start to converse."""
-        self._say(state, shown(self._address.url))
         measure = self._habits.clock_offset
         offset = await measure() if measure else 0
         talk = Conversation(
             self.name, self._address, self._terms, self.feeds, self._outlet, self.counters.session, self._habits.probe
         )
         async with self._habits.spacing.turn():
+            self._say(state, shown(self._address.url))
             await talk.open(offset)
         self.counters.connects += 1
         self._talks[talk] = self._loop.create_task(talk.talk(), name=f"okstream {self.name}")
