@@ -105,6 +105,12 @@ class Lane:
         beyond = self._most is not None and self._records + self.held_records > self._most
         return beyond or self._weight + self.held > self._limit
 
+    @property
+    def half_full(self) -> bool:
+        """Whether they reach beyond half a bound."""
+        beyond = self._most is not None and 2 * (self._records + self.held_records) > self._most
+        return beyond or 2 * (self._weight + self.held) > self._limit
+
     def put(self, deliveries: Iterable[Delivery]) -> None:
         """Append; do as the policy says if a bound is exceeded."""
         ways, weight = self._ways, self._weight

@@ -72,7 +72,7 @@ class Spooling:
         self._resumed = Starts(around.statements, around.wall_ns)
         self._kept = 0
         self._stays = self._spilling = options.spool_always
-        self._busy = False
+        self._busy = True  # until its sink is open
         self._feeding = False
         self._fed = False
         self._read: Batch | None = None
@@ -206,7 +206,7 @@ class Spooling:
     def _overflow(self) -> None:
         """Have what waits go to the disk, if that is the way now, or there is too much of it."""
         lane = self._lane
-        if not self._spilling and self._busy and len(lane) and 2 * (lane.weight + lane.held) > self._options.bytes:
+        if not self._spilling and self._busy and len(lane) and lane.half_full:
             log.warning("%s is too slow: what comes goes to the disk until it has caught up", self._name)
             self._spilling = True
         if self._spilling:

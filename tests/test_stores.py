@@ -9,6 +9,7 @@ from stores.judging import judged, matches
 from support.filed import held, unfinished
 
 from okstream.channels import parse
+from okstream.exits import LOST
 from okstream.simulator import Settings, Simulator
 
 SUBSCRIPTIONS = ["trades-all:BTC-USDT,ETH-USDT", "book:BTC-USDT", "ticker:BTC-USDT", "candle-1m:BTC-USDT"]
@@ -38,8 +39,23 @@ retry_most = 0.2
 spool = "{spool}"
 spool_always = true
 
+[sink.spilling]
+type = "nats"
+servers = ["{nats}"]
+stream = "SPILLED"
+subject = "spilled.{{venue}}.{{channel}}.{{inst}}"
+storage = "file"
+ack_timeout = 0.5
+on_start = "retry"
+retry_first = 0.1
+retry_most = 0.2
+when_full = "spill"
+lane_records = 50
+spool = "{spool}-too"
+
 [sink.out]
 type = "stdout"
+lane_records = 200
 """
 
 
@@ -62,10 +78,15 @@ async def scenario(folder, server, sim):
         sim.inject("drop")
         await one.more(len(SUBS))
         server.freeze()
+        await one.spilled("spilling")
         await one.more(len(SUBS))
     outs.append(one)
     server.thaw()
-    async with running(config, signal.SIGTERM) as one:
+    async with running(config, signal.SIGTERM, LOST) as one:
+        await one.more(len(SUBS))
+        one.block()
+        await one.dropped("out")
+        one.unblock()
         await one.more(len(SUBS))
     outs.append(one)
     assert sim.counters.faults["drop"]
@@ -76,8 +97,9 @@ async def shown(folder, server):
     """Return what each store held, by its name, and how it was judged."""
     async with Simulator("okx-v5", settings=Settings(rate=40.0, connects_per_second=None)) as sim:
         outs = await scenario(folder, server, sim)
-        messages = [message.data for message in await stored(server)]
-    stores = {"file": held(folder / "data"), "broker": messages}
+        stores = {"file": held(folder / "data")}
+        for stream in ("OKSTREAM", "SPILLED"):
+            stores[stream] = [message.data for message in await stored(server, stream)]
     found = {name: judged(name, lines, sim, SUBS) for name, lines in stores.items()}
     for number, one in enumerate(outs):
         found[f"out {number}"] = judged(f"out {number}", one.lines, sim, SUBS, one.began)
@@ -92,5 +114,7 @@ def test_a_file_and_a_broker_hold_all_there_was_or_say_what_they_lack_after_kill
         assert one.again == 0, f"{name} proves what it holds, or drops what it has"
         assert one.report.checked, "no book was compared, so nothing was shown"
         assert one.last.keys() == set(SUBS)
-    assert found["file"].last == found["broker"].last == found["out 2"].last, "it ended as asked, so all is written"
+    for name in ("file", "OKSTREAM", "SPILLED"):
+        assert found[name].last == found["out 2"].last, f"{name}: it ended as asked, but not all is written"
+    assert found["out 2"].missing, "nothing was dropped, so nothing was shown"
     assert found["file"].missing, "nothing was lost, so nothing was shown"

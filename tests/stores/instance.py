@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from nats_server import until
 
 TIMEOUT = 30.0
 MORE = 60
+
+_LINE = 2**16
 
 _CONDITION = re.compile(r"sink (\w+) \w+, (\d+) waiting(?:, (\d+) on disk)?, (\d+) dropped")
 
@@ -70,6 +72,20 @@ class Instance:
 
         await until(come, TIMEOUT)
 
+    async def spilled(self, sink: str) -> None:
+        """Wait until it says that `sink` has something on disk."""
+        await self._says(lambda: self.most(sink)[0] > 0)
+
+    async def dropped(self, sink: str) -> None:
+        """Wait until it says that something was dropped in front of `sink`."""
+        await self._says(lambda: self.most(sink)[1] > 0)
+
+    async def _says(self, so: Callable[[], bool]) -> None:
+        try:
+            await until(so, TIMEOUT)
+        except TimeoutError:
+            raise AssertionError("".join(self.told[:30])) from None
+
     def most(self, sink: str) -> tuple[int, int]:
         """Return how many records it said, at most, that `sink` had on disk, and had dropped."""
         found = [match for match in map(_CONDITION.search, self.told) if match and match[1] == sink]
@@ -79,11 +95,11 @@ class Instance:
 
 
 @asynccontextmanager
-async def running(config: Path, end: int) -> AsyncIterator[Instance]:
-    """Run okstream, then `end` it."""
+async def running(config: Path, end: int, code: int = 0) -> AsyncIterator[Instance]:
+    """Run okstream, then `end` it: asked to, it has to exit with `code`."""
     command = [sys.executable, "-m", "okstream", "run", "--config", str(config)]
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, limit=2**20)
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, limit=_LINE)
     instance = Instance(process)
     reading = asyncio.gather(instance.read(), instance.listen())
     try:
@@ -93,6 +109,6 @@ async def running(config: Path, end: int) -> AsyncIterator[Instance]:
             process.send_signal(end)
         instance.unblock()
         async with asyncio.timeout(TIMEOUT):
-            code = await process.wait()
+            ended = await process.wait()
             await reading
-    assert code == (-signal.SIGKILL if end == signal.SIGKILL else 0), "".join(instance.told)
+    assert ended == (-signal.SIGKILL if end == signal.SIGKILL else code), "".join(instance.told)

@@ -11,7 +11,7 @@ from soak.freezing import decoded
 
 from okstream.channels import Subscription
 from okstream.dialects import load
-from okstream.records import AnyRecord, Gap, Status, Trade
+from okstream.records import AnyRecord, Book, Gap, Status, Trade
 from okstream.simulator import Simulator
 from okstream.testing.behind import gaps_of
 
@@ -35,7 +35,7 @@ class Held:
     again: int = 0
     missing: int = 0
     seconds: float = 0.0
-    last: dict[Subscription, bytes] = field(default_factory=dict)
+    last: dict[Subscription, object] = field(default_factory=dict)
 
 
 def judged(name: str, lines: Iterable[bytes], sim: Simulator, subs: Sequence[Subscription],
@@ -67,7 +67,7 @@ def judged(name: str, lines: Iterable[bytes], sim: Simulator, subs: Sequence[Sub
         data = [record for record in records if not isinstance(record, Gap | Status)]
         held.records += len(data)
         if data:
-            held.last[sub] = _whole(data[-1])  # type: ignore[arg-type]
+            held.last[sub] = _newest(data[-1])
         logged = [item for item in truth.get(feed.traits.key, []) if item.connection not in others]
         one = _One(feed, logged, records, _DATA_END, held.report)
         one.name = f"{name}: {sub}"
@@ -82,6 +82,11 @@ def judged(name: str, lines: Iterable[bytes], sim: Simulator, subs: Sequence[Sub
         else:
             one.in_order(logged)
     return held
+
+
+def _newest(record: Any) -> object:
+    """What tells how far this record goes: a book's may be a change, or a snapshot made of all changes."""
+    return (record.seq, record.ts) if isinstance(record, Book) else _whole(record)
 
 
 def _closed(records: Iterable[AnyRecord]) -> Iterable[AnyRecord]:
