@@ -86,13 +86,16 @@ class Starts:
         for one in proven:
             self._proven.setdefault((one.venue, one.channel, one.inst, one.account), one)
 
-    def tend(self, entries: list[Entry]) -> list[Entry]:
-        """Return `entries` with what is to be said between them."""
+    def tend(self, entries: list[Entry], again: bool = False) -> list[Entry]:
+        """Return `entries` with what is to be said between them; `again`: they may be there already."""
         told: list[Entry] = []
         for entry in entries:
             which = self._which(entry)
             if which in self._proven:
                 one = self._proven.pop(which)
+                if again and is_data(entry) and _adjoins(one, entry):
+                    told.append(entry)
+                    continue
                 recv = entry.recv or self._wall_ns()
                 gap = _gap(self._statements, which, "start", recv, (one.after, one.after_ts))
                 self._open[which] = gap
@@ -127,6 +130,7 @@ class Holes:
     """
     What could not be written, by subscription.
 
+    What is missing can be said `now`, by a gap that is closed later; else both its lines come before what is next.
     Changes of a book that lost one are left out until its next snapshot; they count as `dropped`.
 
     Args:
@@ -151,6 +155,8 @@ class Holes:
         self._reason = reason
         self._holes: dict[Key, _Hole] = {}
         self._doubted: set[Key] | None = None
+        self._suspects: list[Key] = []
+        self._said: dict[Key, Gap] = {}
         self._statements = statements
         self._wall_ns = wall_ns
         self._renew = renew
@@ -169,9 +175,25 @@ class Holes:
             known.until = place(until) if until is not None and not book else None
             known.book = known.book or book
 
-    def doubt(self) -> None:
-        """Something is missing, and nobody knows of what."""
+    def doubt(self, suspects: Iterable[Key] = ()) -> None:
+        """Something is missing, and nobody knows of what; of one of `suspects`, as far as they are known."""
         self._doubted = set()
+        self._suspects = list(suspects)
+
+    def now(self, last: Callable[[Key], Entry | None]) -> list[Entry]:
+        """Return what can be said at once, so that it is written before anything that follows is: see `tend`."""
+        told: list[Entry] = []
+        for which in self._suspects:
+            if which not in self._holes:
+                told += self._opened(which, place(last(which)))
+        self._suspects = []
+        for which, hole in list(self._holes.items()):
+            if hole.until is None:
+                told += self._opened(which, hole.after)
+            else:
+                del self._holes[which]
+                told += self._gap(which, hole.after, hole.until)
+        return told
 
     def tend(self, entries: list[Entry], last: Callable[[Entry], Entry | None]) -> list[Entry]:
         """Return what is to be written of `entries`, with the gaps between them; `last`: what was written before."""
@@ -187,6 +209,8 @@ class Holes:
                 hole = self._suspected(entry, last(entry))
                 if hole is not None:
                     self._holes[which] = hole
+                elif which in self._said:
+                    told += self._gap(which, (None, None), place(entry))
             if hole is not None:
                 if hole.book and is_change(entry):
                     self.dropped += 1
@@ -198,16 +222,12 @@ class Holes:
 
     def unsaid(self) -> list[Entry]:
         """Return the gaps that nothing followed; called once, at the end."""
-        now = self._wall_ns()
         gaps: list[Entry] = []
-        if self._silent:
-            self._holes.clear()
         for which, hole in self._holes.items():
             if hole.until is not None:
                 gaps += self._gap(which, hole.after, hole.until)
             else:
-                gap = _gap(self._statements, which, self._reason, now, hole.after)
-                gaps.append(Entry(encode(gap), gap))
+                gaps += self._opened(which, hole.after)
         self._holes.clear()
         return gaps
 
@@ -232,11 +252,29 @@ class Holes:
         return feed.traits.incremental
 
     def _gap(self, which: Key, after: Place, until: Place) -> list[Entry]:
-        if self._silent:
+        """Return what is to be said of a gap that ends: both lines, unless the first was said already."""
+        told = self._opened(which, after)
+        if (gap := self._said.pop(which, None)) is not None:
+            end = _closed(gap, until, self._wall_ns())
+            told.append(Entry(encode(end), end))
+        return told
+
+    def _opened(self, which: Key, after: Place) -> list[Entry]:
+        if self._silent or which in self._said:
             return []
-        now = self._wall_ns()
-        gap = _gap(self._statements, which, self._reason, now, after)
-        return [Entry(encode(said), said) for said in (gap, _closed(gap, until, now))]
+        gap = self._said[which] = _gap(self._statements, which, self._reason, self._wall_ns(), after)
+        return [Entry(encode(gap), gap)]
+
+
+def _adjoins(one: Proven, entry: Entry) -> bool:
+    """Whether nothing can be missing between what is proven and `entry`: it repeats that, or is the very next."""
+    at, ts = place(entry)
+    if entry.type == "book" and one.after is not None and entry.fields.get("prev") == one.after:
+        return True
+    if not str(at).isdecimal() or not str(one.after).isdecimal():
+        return False
+    behind = int(str(at)) - int(str(one.after))
+    return (behind == 1 and entry.type == "trade") or (behind <= 0 and (ts or 0) <= (one.after_ts or 0))
 
 
 def _gap(statements: Statements, which: Key, reason: str, recv: int, after: Place) -> Gap:

@@ -249,10 +249,7 @@ class Pump:
         if first and isinstance(self._inner, Remembering):
             proven = self._inner.proven
             told = await self._sink.ask(proven) if isinstance(self._sink, Threaded) else proven()
-            if self._spooling is None:
-                self._starts.know(told)
-            else:
-                self._spooling.know(told)
+            (self._spooling or self._starts).know(told)
         self._enter("ok", None)
 
     def _stopped(self, error: SpoolError) -> None:
@@ -287,11 +284,11 @@ class Pump:
         """Write `batch`, however many attempts it takes."""
         pending: Sequence[Entry] = batch.entries
         attempt = 0
-        while pending:
+        while True:
             if self._holes:
                 pending = self._around_holes(batch, pending)
-                if not pending:
-                    break
+            if not pending:
+                break
             self._pending = pending
             left: Sequence[int] = ()
             rejected: dict[int, str] = {}

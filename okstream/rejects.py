@@ -56,7 +56,9 @@ class Rejects:
 
     def tend(self, pending: Sequence[Entry]) -> list[Entry]:
         """Return what is to be written of `pending`, with what is said of losses before it."""
-        return self.holes.tend(list(pending), self._last_of)
+        # A disk forgets what is written: what is missing of it has to be said before it does.
+        now = self.holes.now(self._last.get) if self._read_back else []
+        return now + self.holes.tend(list(pending), self._last_of)
 
     async def bury(self, pending: Sequence[Entry], out: set[int], rejected: Mapping[int, str]) -> int:
         """

@@ -6,7 +6,7 @@ From the first line that goes to the disk all later ones do, until everything th
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -65,18 +65,22 @@ class Spooling:
         self._refused = Holes("overflow", around.statements, around.wall_ns, self._lane.renew, silent)
         self._refusals = 0
         self._last: dict[Key, Entry] = {}
+        self._marked: set[Key] = set()
         self._unclosed: dict[str, Entry] = {}
         self._unopened: set[str] = set()
         self._chance = around.chance
         self._spool = Spool(options.spool, limit=options.spool_bytes, when_full=options.spool_full, mark=mark)
         self._resumed = Starts(around.statements, around.wall_ns)
-        self._kept = 0
         self._stays = self._spilling = options.spool_always
         self._busy = True  # until its sink is open
         self._feeding = False
         self._fed = False
         self._read: Batch | None = None
         self._items = 0
+        self._out: Batch | None = None
+        self._kept: list[Entry] | None = None
+        self._whole = False
+        self._keeping = asyncio.Lock()
         self._rest: list[bytes | Corrupt] = []
         self._work = asyncio.Event()
         self._changed = asyncio.Event()
@@ -101,10 +105,11 @@ class Spooling:
     async def open(self) -> None:
         """Take the disk's folder, and know what is in it; raises SpoolError."""
         opened = await self._spool.open()
-        self._kept = opened.waiting
         self._spilling = self._spilling or opened.waiting > 0
         if opened.waiting or self._options.spool_always:
-            self._starts.know(proven(opened.marks))
+            known = proven(opened.marks)
+            self._starts.know(known)
+            self._marked = {(one.venue, one.channel, one.inst, one.account) for one in known}
         if opened.torn:
             log.warning("%s: %d torn bytes were cut off its spool", self._name, opened.torn)
 
@@ -116,13 +121,13 @@ class Spooling:
         self._task = asyncio.get_running_loop().create_task(self._feed(), name=f"okstream spool of {self._name}")
 
     def know(self, proven: Iterable[Proven]) -> None:
-        """The sink proves something; too late where lines have gone to the disk before it was asked."""
-        proven = list(proven)
-        if self._task is None:
-            self._starts.know(proven)
-        if self._kept and not self._stays:
-            # What was in memory between the last it has and the first on the disk is gone.
-            self._resumed.know(proven)
+        """
+        The sink proves something, which is said before the first line that it gets, wherever that comes from.
+
+        Between that line and what it has something may be gone that was in memory, or that it had once and lost; what
+        the spool remembers of it proves nothing then.
+        """
+        self._resumed.know(proven)
 
     def finish(self) -> None:
         """See Batches."""
@@ -134,14 +139,16 @@ class Spooling:
         """Put what waits on the disk, after what is `unwritten` of a batch, and let go; what is on the disk stays."""
         task = self._task
         if task is not None:
-            if unwritten is not None and unwritten is not self._read and not self._spilling:
-                with suppress(SpoolError):
-                    await self._append(unwritten)
             self._spilling = True
             self.finish()
-            await asyncio.wait([task], timeout=_SAVING)
+            with suppress(SpoolError, TimeoutError):
+                async with asyncio.timeout(_SAVING):
+                    await asyncio.wait([task])
+                    await self._keep()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            if unwritten is not None and unwritten is self._out:
+                self._leave(unwritten)
         with suppress(SpoolError):
             await self._spool.close()
 
@@ -158,7 +165,8 @@ class Spooling:
                 self._changed.clear()
                 if not self._spilling:
                     batch = await self._batches.next()
-                    return self._direct(batch) if batch is not None else self._last_words()
+                    self._out = self._direct(batch) if batch is not None else self._last_words()
+                    return self._out
                 if (
                     not self._spool.unread
                     and not self._rest
@@ -173,7 +181,8 @@ class Spooling:
                     if (batch := await self._from_disk()) is not None:
                         return batch
                 elif self._fed:
-                    return self._last_words()
+                    self._out = self._last_words()
+                    return self._out
                 else:
                     await self._changed.wait()
         finally:
@@ -182,11 +191,17 @@ class Spooling:
 
     async def done(self, batch: Batch) -> None:
         """See Batches."""
-        if batch is not self._read:
-            self._batches.done(batch)
+        if batch is self._read:
+            self._read = None
+            await self._acknowledge()
             return
-        self._read = None
-        await self._acknowledge()
+        self._out = None
+        self._batches.done(batch)
+        self._last.update([(key(entry), entry) for entry in batch.entries if is_data(entry)])
+        async with self._keeping:
+            kept, self._kept = self._kept, None
+            if kept:
+                await self._acknowledged(self._spool.skip(len(kept)))
 
     def part(self, batch: Batch, data: int) -> None:
         """See Batches."""
@@ -217,6 +232,8 @@ class Spooling:
             while not self._fed:
                 await self._work.wait()
                 self._work.clear()
+                if self._spilling:
+                    await self._keep()
                 while self._spilling and (len(self._lane) or len(self._batches)):
                     await self._append(self._batches.take())
                 if self._batches.finishing and self._spilling:
@@ -225,6 +242,26 @@ class Spooling:
                 self._changed.set()
         except SpoolError as error:
             self._failed(error)
+
+    async def _keep(self) -> None:
+        """Put on the disk what is under way from memory, as all that goes there now is behind it."""
+        async with self._keeping:
+            if self._out is not None and self._kept is None:
+                entries, self._kept, self._whole = list(self._out.entries), [], False
+                try:
+                    done = await self._accepted([entry.pack() for entry in entries])
+                except SpoolFullError as error:
+                    self._kept = entries[: error.accepted]
+                    raise
+                self._kept, self._whole = entries[:done], done == len(entries)
+                self._last.update([(key(entry), entry) for entry in self._kept if is_data(entry)])
+
+    def _leave(self, batch: Batch) -> None:
+        """`batch` is not written, and never will be but from the disk: what is not there either is lost."""
+        self._batches.done(batch)
+        if not self._whole:
+            known = set(map(id, self._kept or ()))
+            self._refusals += sum(is_data(entry) for entry in batch.entries if id(entry) not in known)
 
     async def _append(self, batch: Batch) -> None:
         """Put a batch on the disk; raises SpoolFullError where that is to be the end."""
@@ -283,7 +320,8 @@ class Spooling:
             batch.entries = self._told(batch.entries)
             self._unclosed.clear()
             self._batches.part(batch, self._refused.dropped - before)
-        self._last.update([(key(entry), entry) for entry in batch.entries if is_data(entry)])
+        if self._resumed and self._options.statements:
+            batch.entries = self._resumed.tend(batch.entries)
         return batch
 
     def _last_words(self) -> Batch | None:
@@ -297,7 +335,8 @@ class Spooling:
         while True:
             try:
                 return done + await self._spool.append(payloads[done:])
-            except SpoolFullError:
+            except SpoolFullError as error:
+                error.accepted += done
                 raise
             except SpoolError as error:
                 done += error.accepted
@@ -334,22 +373,22 @@ class Spooling:
                     break
                 log.error("%s: %d records in its spool are corrupt", self._name, item.count)
                 self.corrupt += item.count
-                self._holes.doubt()
+                self._holes.doubt({*self._marked, *self._last})  # said before it is acknowledged
             else:
                 entries.append(unpack(item))
         self._items = len(items)
-        if not entries:
-            await self._acknowledge()
-            return None
         if self._resumed and self._options.statements:
-            entries = self._resumed.tend(entries)
+            entries = self._resumed.tend(entries, again=True)
         self._read = Batch(entries, sum(map(is_data, entries)))
         return self._read
 
     async def _acknowledge(self) -> None:
         items, self._items = self._items, 0
+        await self._acknowledged(self._spool.ack(items))
+
+    async def _acknowledged(self, work: Awaitable[None]) -> None:
         try:
-            await self._spool.ack(items)
+            await work
         except SpoolError as error:
             self._alarm("%s: what was written may be written again: %s", error)
 

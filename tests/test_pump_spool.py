@@ -10,7 +10,7 @@ from core.exchange import RECV, trades
 from test_pump import Scripted, lived, pump, put
 
 from okstream.entries import Entry
-from okstream.errors import RetryError, SpoolFullError
+from okstream.errors import RejectedError, RetryError, SinkError, SpoolFullError
 from okstream.pump import Pump
 from okstream.sinks import Proven
 from okstream.source import Source
@@ -134,6 +134,208 @@ def test_what_was_in_memory_before_what_is_on_the_disk_is_declared_where_the_sin
             "open start 90..None", "closed start 90..100", "100", "101", "open start 101..None",
             "closed start 101..200", "200",
         ]  # fmt: skip
+
+    asyncio.run(scenario())
+
+
+SPILLING = {"when_full": "spill", "bytes": 64 * 1024}
+
+
+async def spilt(one: Pump, trading: Source, last: int) -> "asyncio.Task[None]":
+    """Put trades in until the disk has some, and wait until it has all."""
+    await one.start()
+    running = asyncio.create_task(one.run())
+    await fed(one, trading, 1, last)
+    await until(lambda: one.state.spooled > last // 2 and not len(one.lane))
+    return running
+
+
+async def afterwards(folder: Path, *new: int) -> Scripted:
+    """Return what a sink has once a spool was opened again, and something more has come."""
+    sink = Scripted()
+    one = pump(sink, spool=folder, **SPILLING)
+    await one.start()
+    put(one, lived(), *new)
+    running = asyncio.create_task(one.run())
+    await until(lambda: one.state.spooled == 0 and not len(one.lane))
+    await over(one, running)
+    return sink
+
+
+@pytest.mark.parametrize("end", ["it never returns", "it fails for good", "it is asked for more time"])
+def test_what_the_sink_was_at_when_the_disk_came_in_comes_before_what_the_disk_has(tmp_path: Path, end: str):
+    async def scenario() -> None:
+        errors = {"it fails for good": SinkError("broken"), "it is asked for more time": RetryError("busy")}
+        stuck = Gate(*[errors[end]] * 1000 if end in errors else ())
+        one = pump(stuck, spool=tmp_path / "spool", retry_first=0.001, retry_most=0.001, **SPILLING)
+        running = await spilt(one, lived(), 600)
+        if end in errors:
+            stuck.gate.set()
+        await over(one, running, within=0.05)
+        assert (numbers(stuck), one.lost) == ([], 0)
+        sink = await afterwards(tmp_path / "spool", 601)
+        assert numbers(sink) == list(range(1, 602))
+
+    asyncio.run(scenario())
+
+
+def test_what_was_written_while_the_disk_came_in_does_not_come_again(tmp_path: Path):
+    class Once(Gate):
+        async def write(self, batch: Sequence[Entry]) -> None:
+            await super().write(batch)
+            self.gate.clear()
+
+    async def scenario() -> None:
+        sink = Once()
+        one = pump(sink, spool=tmp_path / "spool", **SPILLING)
+        running = await spilt(one, lived(), 600)
+        await until(lambda: one.state.spooled == 600)
+        sink.gate.set()
+        await until(lambda: one.state.spooled < 600)
+        await over(one, running, within=0.05)
+        first = numbers(sink)
+        assert 0 < len(first) < 600
+        rest = numbers(await afterwards(tmp_path / "spool", 601))
+        assert first + rest == list(range(1, 602))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("room", [8 * 1024, 12 * 1024, 16 * 1024])
+def test_what_is_neither_written_nor_has_room_on_the_disk_at_the_end_is_counted(tmp_path: Path, room: int):
+    async def scenario() -> None:
+        one = pump(Gate(), spool=tmp_path / "spool", spool_bytes=room, **SPILLING)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        await fed(one, lived(), 1, 1000)
+        await until(lambda: one.lost > 0 and not len(one.lane))
+        await over(one, running, within=0.05)
+        sink = Scripted()
+        again = pump(sink, spool=tmp_path / "spool", **SPILLING)
+        await again.start()
+        running = asyncio.create_task(again.run())
+        await until(lambda: again.state.spooled == 0)
+        await over(again, running)
+        assert len(numbers(sink)) + one.lost == 1000
+
+    asyncio.run(scenario())
+
+
+def test_what_is_rejected_is_said_before_the_disk_forgets_it(tmp_path: Path):
+    async def scenario() -> None:
+        class Down(Scripted):
+            async def write(self, batch: Sequence[Entry]) -> None:
+                if any(b'"id":"11"' in entry.line for entry in batch):
+                    raise RetryError("down")
+                await super().write(batch)
+
+        down, trading = Down(RejectedError("bad", {9: "too large"})), lived()
+        one = pump(down, spool=tmp_path / "spool", spool_always=True, batch_records=10)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        await fed(one, trading, 1, 10)
+        await until(lambda: one.state.spooled == 0)
+        await fed(one, trading, 11, 20)
+        await until(lambda: one.state.state == "recovering")
+        await over(one, running, within=0.05)
+        assert down.data == [*map(str, range(1, 10)), "open sink 9..None"]
+        sink = await afterwards(tmp_path / "spool")
+        assert numbers(sink) == list(range(11, 21))
+
+    asyncio.run(scenario())
+
+
+def test_what_the_disk_spoilt_is_said_of_all_that_it_may_have_been_before_the_disk_forgets_it(tmp_path: Path):
+    async def scenario() -> None:
+        before, others = pump(Gate(), spool=tmp_path / "spool", spool_always=True), lived("trades:ETH-USDT")
+        await before.start()
+        running = asyncio.create_task(before.run())
+        before.lane.put(others.push(trades(1, 2, inst="ETH-USDT"), RECV, weight=100))
+        put(before, lived(), 1)
+        await until(lambda: before.state.spooled == 3)
+        await over(before, running, within=0.05)
+        (segment,) = (tmp_path / "spool").glob("*.spool")
+        data = segment.read_bytes()
+        at = data.index(b'"id":"2"')
+        segment.write_bytes(data[:at] + b"#" + data[at + 1 :])
+        sink = await afterwards(tmp_path / "spool", 2)
+        said = {(line["inst"], line["state"]) for line in sink.lines if line.get("reason") == "sink"}
+        assert said == {("BTC-USDT", "open"), ("BTC-USDT", "closed"), ("ETH-USDT", "open")}
+
+    asyncio.run(scenario())
+
+
+def test_what_follows_a_rejected_record_closes_the_gap_that_was_opened_at_once(tmp_path: Path):
+    async def scenario() -> None:
+        sink = Scripted(RejectedError("bad", {0: "too large", 2: "too large"}))
+        one = pump(sink, spool=tmp_path / "spool", spool_always=True, batch_records=3)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, lived(), 1, 2, 3, 4, 5)
+        await over(one, running)
+        assert sink.data == ["2", "open sink None..None", "closed sink None..4", "4", "5"]
+
+    asyncio.run(scenario())
+
+
+class Proving(Scripted):
+    """Proves that it has trades up to one."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def proven(self) -> list[Proven]:
+        return [Proven("okx", "trades", "BTC-USDT", None, str(self.after), 1000 + self.after)]
+
+
+@pytest.mark.parametrize("always", [True, False])
+@pytest.mark.parametrize("start", ["fail", "retry"])
+def test_what_a_sink_has_lost_is_missing_though_the_disk_remembers_it_as_written(
+    tmp_path: Path, always: bool, start: str
+):
+    async def scenario() -> None:
+        options: Any = {"when_full": "spill", "spool": tmp_path / "spool", "spool_always": always, "on_start": start}
+        before = pump(Scripted(), **options)
+        await before.start()
+        running = asyncio.create_task(before.run())
+        put(before, lived(), *range(1, 11))
+        await until(lambda: before.written == 10)
+        await over(before, running)
+
+        sink = Proving(5)
+        one = pump(sink, **options)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, lived(), 11, 12)
+        await until(lambda: one.written == 2)
+        await over(one, running)
+        assert sink.data == ["open start 5..None", "closed start 5..11", "11", "12"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("has", "told"), [(20, []), (23, []), (15, ["open start 15..None", "closed start 15..21"])])
+def test_what_a_sink_proves_is_compared_with_what_the_disk_has_for_it(tmp_path: Path, has: int, told: list[str]):
+    async def scenario() -> None:
+        options: Any = {"spool": tmp_path / "spool", "spool_always": True}
+        before, trading = pump(Gate(), **options), lived()
+        trading.push(trades(*range(1, 21)), RECV)
+        await before.start()
+        running = asyncio.create_task(before.run())
+        put(before, trading, *range(21, 26))
+        await until(lambda: before.state.spooled == 5)
+        await over(before, running, within=0.05)
+
+        sink = Proving(has)
+        one = pump(sink, **options)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, lived(), 31)
+        await until(lambda: one.written == 6)
+        await over(one, running)
+        kept = [str(number) for number in range(21, 26)]
+        assert sink.data == [*told, *kept, "open start 25..None", "closed start 25..31", "31"]
 
     asyncio.run(scenario())
 

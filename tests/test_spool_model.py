@@ -140,6 +140,15 @@ class SpoolModel(RuleBasedStateMachine):
         self.runner.run(self.spool.ack(count))
         self.acked += sum(self.handed.popleft() for _ in range(count))
 
+    @precondition(lambda self: not self.handed and self.read < len(self.log))
+    @rule(data=st.data())
+    def leave_out(self, data: st.DataObject) -> None:
+        count = data.draw(st.integers(1, len(self.log) - self.read))
+        self.positions.append((self.acked, (self.folder / "position").read_bytes()))
+        self.runner.run(self.spool.skip(count))
+        self.read += count
+        self.acked = self.read
+
     @rule()
     def close_and_open(self) -> None:
         self.runner.run(self.spool.close())

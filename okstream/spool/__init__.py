@@ -138,6 +138,15 @@ class Spool:
         """
         await self._do(lambda: self._files.ack(count))
 
+    async def skip(self, count: int) -> None:
+        """
+        The next `count` are done with, without being read; all that was read before is acknowledged.
+
+        Raises:
+            SpoolError: see `ack`.
+        """
+        await self._do(lambda: self._files.skip(count))
+
     async def close(self) -> None:
         """
         Let go of the folder; what waits stays.

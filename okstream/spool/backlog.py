@@ -127,6 +127,15 @@ class Backlog:
         self._position.write(self.acked)
         self._trim()
 
+    def skip(self, count: int) -> None:
+        if self._handed or not 0 <= count <= self.next - self.read_to:
+            raise ValueError(f"{count} of {self.next - self.read_to}, {self._handed} not acknowledged")
+        self.read_to += count
+        self.acked = self.read_to
+        assert self._position is not None
+        self._position.write(self.acked)
+        self._trim()
+
     def close(self) -> None:
         self._seal()
         self._turn_to(None)
