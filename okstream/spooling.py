@@ -85,7 +85,7 @@ class Spooling:
         self._work = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._warned = -_WARN_EVERY
+        self._warned: dict[str, float] = {}
 
     @property
     def waiting(self) -> int:
@@ -167,13 +167,7 @@ class Spooling:
                     batch = await self._batches.next()
                     self._out = self._direct(batch) if batch is not None else self._last_words()
                     return self._out
-                if (
-                    not self._spool.unread
-                    and not self._rest
-                    and not self._feeding
-                    and not self._stays
-                    and not len(self._batches)
-                ):
+                if not (self._spool.unread or self._rest or self._feeding or self._stays or len(self._batches)):
                     self._spilling = False  # all that was there is acknowledged
                 elif self._spool.unread or self._rest:
                     if not self._rest:
@@ -215,14 +209,13 @@ class Spooling:
     def _put(self) -> None:
         """Called by the lane for each that is put into it."""
         self._overflow()
-        if not self._spilling and self._prepare is not None and len(self._lane) >= _MANY:
+        if not self._spilling and self._prepare is not None and (len(self._lane) >= _MANY or self._lane.half_full):
             self._prepare()
 
     def _overflow(self) -> None:
         """Have what waits go to the disk, if that is the way now, or there is too much of it."""
-        lane = self._lane
-        if not self._spilling and self._busy and len(lane) and lane.half_full:
-            log.warning("%s is too slow: what comes goes to the disk until it has caught up", self._name)
+        if not self._spilling and self._busy and len(self._lane) and self._lane.half_full:
+            self._alarm("%s is too slow: what comes goes to the disk until it has caught up", level=logging.WARNING)
             self._spilling = True
         if self._spilling:
             self._work.set()
@@ -392,9 +385,9 @@ class Spooling:
         except SpoolError as error:
             self._alarm("%s: what was written may be written again: %s", error)
 
-    def _alarm(self, message: str, detail: object) -> None:
-        """Say it, at most once a minute."""
+    def _alarm(self, message: str, *details: object, level: int = logging.ERROR) -> None:
+        """Say it, each at most once a minute."""
         now = asyncio.get_running_loop().time()
-        if now - self._warned >= _WARN_EVERY:
-            self._warned = now
-            log.error(message, self._name, detail)
+        if now - self._warned.get(message, -_WARN_EVERY) >= _WARN_EVERY:
+            self._warned[message] = now
+            log.log(level, message, self._name, *details)

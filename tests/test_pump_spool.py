@@ -382,6 +382,24 @@ def test_what_a_full_spool_has_no_room_for_is_declared(tmp_path: Path, caplog):
     assert any("its spool is full" in record.message for record in caplog.records)
 
 
+def test_a_sink_that_keeps_up_and_waits_for_a_batch_loses_nothing(tmp_path: Path, caplog):
+    async def scenario() -> None:
+        sink = Scripted()
+        one = pump(sink, spool=tmp_path / "spool", linger=1.0, batch_records=100_000, **SPILLING)
+        trading = lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        for number in range(1, 2001):
+            one.lane.put(trading.push(trades(number), RECV, weight=400))
+            if number % 20 == 0:
+                await asyncio.sleep(0.001)
+        await over(one, running)
+        assert (numbers(sink), one.lost) == (list(range(1, 2001)), 0)
+
+    asyncio.run(scenario())
+    assert sum("is too slow" in record.message for record in caplog.records) <= 1
+
+
 def test_a_full_spool_can_be_the_end(tmp_path: Path):
     async def scenario() -> None:
         sink = Gate()

@@ -460,3 +460,22 @@ def test_marks_are_said_in_every_segment(tmp_path):
     said = orjson.loads(last[28 : 28 + length])
     assert set(said) == set("0123456789")
     assert len(record(0, b"")) == OVERHEAD
+
+
+async def test_what_is_remembered_of_many_keys_never_takes_the_room_of_what_comes(tmp_path):
+    limit = 64 * 1024
+    options = {"limit": limit, "mark": lambda payload: (payload.decode(), payload.decode())}
+    spool = Spool(tmp_path, **options)
+    await spool.open()
+    names = [f"an instrument that is listed for a week, number {number}".encode() for number in range(3000)]
+    for begin in range(0, len(names), 20):
+        assert await spool.append(names[begin : begin + 20]) == 20
+        assert await drained(spool) == names[begin : begin + 20]
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
+    await spool.close()
+    again = Spool(tmp_path, **options)
+    marks = (await again.open()).marks
+    await again.close()
+    known = [name.decode() for name in names if name.decode() in marks]
+    assert 0 < len(known) < 1000
+    assert known == [name.decode() for name in names[-len(known) :]]

@@ -15,6 +15,9 @@ Mark = Callable[[bytes], tuple[str, str] | None]
 Payloads = Sequence[bytes]
 Item = bytes | Corrupt
 
+_SHARE = 8
+"""What is remembered takes an eighth of the bound in each segment; what was heard of long ago is forgotten first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -178,6 +181,7 @@ class Backlog:
             return
         for payload in payloads:
             if (said := self._mark(payload)) is not None:
+                self._marks.pop(said[0], None)  # the one that is heard of last is the last
                 self._marks[said[0]] = said[1]
 
     def _writable(self) -> Segment:
@@ -191,8 +195,11 @@ class Backlog:
         if writer is not None and writer.segment.size - writer.segment.start >= self._segment_bytes:
             self._seal()
         if self._writer is None:
-            needed = len(header(self.next, self._marks))
-            if self.bytes + needed > self._limit:
+            while (needed := len(header(self.next, self._marks))) > self._limit // _SHARE and self._marks:
+                for key in list(self._marks)[: len(self._marks) // 4 + 1]:
+                    del self._marks[key]
+            done_with = sum(segment.size for segment in self._segments if segment.end <= self.acked)
+            if self.bytes - done_with + needed > self._limit:
                 raise OSError(ENOSPC, f"all of its {self._limit} bytes are taken")
             writer = self._writer = Writer(self._folder, self.next, self._marks)
             if self._segments and self._segments[-1].first == self.next:
