@@ -19,6 +19,9 @@ Key = tuple[str, str | None, str | None, str | None]
 Place = tuple[str | int | None, int | None]
 """A trade id or a book's sequence, and the exchange's time in ms, as far as there are any."""
 
+REMEMBERED = 10_000
+"""Subscriptions of which the last that was written is known; of one that is forgotten a gap has no beginning."""
+
 _STATEMENTS = ("gap", "status")
 _ACTIONS = ("snapshot", "update")
 
@@ -54,6 +57,17 @@ def place(entry: Entry | None) -> Place:
     if entry.type == "book" and len(parts) > 3 and parts[-4] in _ACTIONS:
         return int(parts[-2]), entry.ts
     return None, entry.ts
+
+
+def remember(last: dict[Key, Entry], written: Iterable[Entry]) -> None:
+    """Note the last of each subscription in `last`; the quietest of very many are forgotten."""
+    fresh = {key(entry): entry for entry in written if is_data(entry)}
+    for which in fresh:
+        last.pop(which, None)
+    last |= fresh
+    if len(last) > REMEMBERED:
+        for which in list(last)[: len(last) - REMEMBERED * 3 // 4]:
+            del last[which]
 
 
 def is_change(entry: Entry) -> bool:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from .deadletters import DeadLetters
-from .declaring import Holes, is_data, key
+from .declaring import Holes, Key, is_data, key, remember
 from .entries import Entry
 
 Warn = Callable[..., None]
@@ -44,11 +44,12 @@ class Rejects:
         self._wall_ns = wall_ns
         self._warn = warn
         self._last: dict[object, Entry] = {}
+        self._read: dict[Key, Entry] = {}
 
     def remember(self, written: Sequence[Entry]) -> None:
         """All of `written` is where it shall be."""
         if self._read_back:
-            self._last.update((key(entry), entry) for entry in written if is_data(entry))
+            remember(self._read, written)
             return
         self._last.update({entry.feed: entry for entry in written})
         if len(self._last) > _FORGETFUL + 2 * len(self._known):
@@ -57,7 +58,7 @@ class Rejects:
     def tend(self, pending: Sequence[Entry]) -> list[Entry]:
         """Return what is to be written of `pending`, with what is said of losses before it."""
         # A disk forgets what is written: what is missing of it has to be said before it does.
-        now = self.holes.now(self._last.get) if self._read_back else []
+        now = self.holes.now(self._read.get) if self._read_back else []
         return now + self.holes.tend(list(pending), self._last_of)
 
     async def bury(self, pending: Sequence[Entry], out: set[int], rejected: Mapping[int, str]) -> int:
@@ -93,7 +94,7 @@ class Rejects:
 
     def _last_of(self, entry: Entry) -> Entry | None:
         if self._read_back:
-            return self._last.get(key(entry))
+            return self._read.get(key(entry))
         if is_data(entry):
             return self._last.get(entry.feed)
         return next((last for last in self._last.values() if is_data(last) and key(last) == key(entry)), None)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .batching import Batch, Batches
-from .declaring import Holes, Key, Starts, is_data, key
+from .declaring import Holes, Key, Starts, is_data, key, remember
 from .entries import Entry, unpack
 from .errors import SpoolError, SpoolFullError
 from .options import LaneOptions
@@ -191,7 +191,7 @@ class Spooling:
             return
         self._out = None
         self._batches.done(batch)
-        self._last.update([(key(entry), entry) for entry in batch.entries if is_data(entry)])
+        remember(self._last, batch.entries)
         async with self._keeping:
             kept, self._kept = self._kept, None
             if kept:
@@ -247,7 +247,7 @@ class Spooling:
                     self._kept = entries[: error.accepted]
                     raise
                 self._kept, self._whole = entries[:done], done == len(entries)
-                self._last.update([(key(entry), entry) for entry in self._kept if is_data(entry)])
+                remember(self._last, self._kept)
 
     def _leave(self, batch: Batch) -> None:
         """`batch` is not written, and never will be but from the disk: what is not there either is lost."""
@@ -262,11 +262,10 @@ class Spooling:
         try:
             entries = self._told(batch.entries)
             accepted = await self._accepted([entry.pack() for entry in entries])
+            remember(self._last, entries[:accepted])
             for at, entry in enumerate(entries):
                 if at >= accepted:
                     self._refuse(entry)
-                elif is_data(entry):
-                    self._last[key(entry)] = entry
                 elif isinstance(entry.about, Gap):
                     self._unclosed.pop(entry.about.gap, None)
             if accepted < len(entries):

@@ -9,7 +9,8 @@ import pytest
 from core.exchange import RECV, trades
 from test_pump import Scripted, lived, pump, put
 
-from okstream.entries import Entry
+from okstream.declaring import REMEMBERED, remember
+from okstream.entries import Entry, unpack
 from okstream.errors import RejectedError, RetryError, SinkError, SpoolFullError
 from okstream.pump import Pump
 from okstream.sinks import Proven
@@ -398,6 +399,17 @@ def test_a_sink_that_keeps_up_and_waits_for_a_batch_loses_nothing(tmp_path: Path
 
     asyncio.run(scenario())
     assert sum("is too slow" in record.message for record in caplog.records) <= 1
+
+
+def test_of_very_many_subscriptions_those_that_were_heard_of_last_are_remembered():
+    def entry(number: int) -> Entry:
+        return unpack(b'["%d","trade","okx","trades","I-%d",null,1,2]\n{}' % (number, number))
+
+    last: dict[Any, Entry] = {}
+    for number in range(3 * REMEMBERED):
+        remember(last, [entry(0), entry(number)])
+        assert len(last) <= REMEMBERED
+    assert {entry.inst for entry in last.values()} >= {"I-0", f"I-{3 * REMEMBERED - 1}"}
 
 
 def test_a_full_spool_can_be_the_end(tmp_path: Path):
