@@ -6,6 +6,7 @@ import sys
 from contextlib import asynccontextmanager
 
 import orjson
+from stores.judging import matches
 from support.filed import finished, records, unfinished
 
 from okstream.coverage import coverage
@@ -66,7 +67,7 @@ async def scenario(folder, config):
             if end == signal.SIGKILL:
                 await until(lambda before=before: len(sim.log.trades(INSTRUMENTS[0])) > before)
         assert sim.counters.faults["drop"] == 2
-        return {inst: [str(trade.id) for trade in sim.log.trades(inst)] for inst in INSTRUMENTS}
+        return {inst: list(map(str, matches(sim, inst))) for inst in INSTRUMENTS}
 
 
 def test_what_is_said_to_be_complete_is_and_what_is_lost_lies_in_what_is_not(tmp_path):
