@@ -181,9 +181,12 @@ class Feed(Continuity):
         """
         if self.state == "refused" or (self.leader is not None and self.leader is not source):
             return []
-        for other in self.sources:
-            if other is not source and other.covers(recv):
-                return self.lead(other, recv, reason)
+        others = [other for other in self.sources if other is not source and other.covers(recv)]
+        if others:
+            witnesses = [other for other in others if reason != "stale" or other.was_there(source.heard)]
+            # Where each began later than the silence did, nobody saw what came first in it.
+            self.doubtful = self.doubtful or not witnesses
+            return self.lead((witnesses or others)[0], recv, reason)
         if state is not None:
             self.leader = None
         statements = self._interrupted(reason, recv, state, detail)

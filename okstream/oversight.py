@@ -101,8 +101,10 @@ class Oversight:
     def _act(self, stale: list[Source], paced: list[Source], wall: int) -> list[Delivery]:
         canary = any(_is_canary(source) for source in stale)
         all_silent = len(paced) > 1 and all(wall - source.heard >= _WELL for source in paced)
-        if (canary or all_silent) and all(wall >= source.feed.quiet_until for source in stale):
+        leaves = (canary or all_silent) and all(wall >= source.feed.quiet_until for source in stale)
+        if leaves:
             self.leaving = "connected, but no data comes"
+        if leaves or canary:  # another connection was just replaced for the same; what this one missed is missing, too
             for source in self._sources.values():
                 source.doubt()
             stale = [source for source in self._sources.values() if canary or source in stale]

@@ -113,6 +113,10 @@ class Source:
             return not self.chain.void
         return self.feed.leader is self and self.feed.counted
 
+    def was_there(self, recv: int) -> bool:
+        """Whether it was subscribed at `recv` already."""
+        return self._acknowledged is None or self._acknowledged <= recv
+
     def covers(self, recv: int) -> bool:
         """Whether nothing is lost that this source did not bring, or will bring."""
         if not self.feed.parsed or recv < self._shaken + _SHAKEN_NS:

@@ -411,6 +411,18 @@ class TestOneLeads:
             assert words(pair.gets(other, ticker(2)) or pair.passes(60.0)) == ["ticker"]
             assert words(pair.said(pair.feed.refuse(other, "60018", "no", pair.recv))) == ["open refused", "refused"]
 
+    def test_a_silence_that_began_before_the_other_did_is_a_gap_all_the_same(self):
+        """Both were mute; the one that did not lead was replaced first, and nobody saw what came meanwhile."""
+        pair = begun(TICKER, ticker(1))
+        pair.a.heard = pair.b.heard = pair.recv
+        pair.recv += 25_000_000_000
+        pair.said(pair.feed.leave(pair.b, "stale", pair.recv, "stale"))
+        third = pair.begins()
+        assert pair.gets(third, ticker(9, "5")) == []
+        said = pair.said(pair.a.lose("stale", pair.recv, "stale"))
+        assert [(gap.state, gap.reason) for gap in gaps(said)] == [("open", "stale"), ("closed", "stale")]
+        assert said[-1].ts == 9
+
 
 class TestIdentities:
     def test_orders_of_both_are_delivered_once(self):
