@@ -388,7 +388,7 @@ class Pump:
 
     def _dropping(self) -> None:
         dropped = self.lane.dropped
-        self._warn("full", "%s does not keep up: %d records were dropped so far, gaps say where", self.name, dropped)
+        self._warn("full", "%s does not keep up: %d dropped so far, gaps say where", self.name, dropped)
 
     def _warn(self, about: str, message: str, *details: Any) -> None:
         """Warn, at most once a minute of each kind."""

@@ -548,7 +548,7 @@ def test_a_lane_that_drops_is_warned_of_once_a_minute(caplog):
         one, source = pump(Scripted(), bytes=1000), lived()
         put(one, source, *range(2, 40))
         assert [text for text in caplog.messages if "keep up" in text] == [
-            "sink does not keep up: 1 records were dropped so far, gaps say where"
+            "sink does not keep up: 1 dropped so far, gaps say where"
         ]
         await asyncio.sleep(61)
         put(one, source, *range(40, 80))
