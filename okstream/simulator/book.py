@@ -17,6 +17,9 @@ from okstream.simulator.instruments import Instrument
 
 Level = tuple[int, int]  # lots, number of orders
 
+_TRADES = 20_000
+"""Rows that are remembered: more than a flood of several channels makes before the next poll of a slower one."""
+
 
 @dataclass(slots=True)
 class Trade:
@@ -68,7 +71,7 @@ class MarketBook:
         self.seq = 270_000_000_000 + instrument.code * 1_000_003
         self.ts = now_ms
         self.removed: deque[tuple[int, int, int]] = deque(maxlen=4096)  # version, sign, key
-        self.trades: deque[Trade] = deque(maxlen=2000)
+        self.trades: deque[Trade] = deque(maxlen=_TRADES)
         self.trade_count = 0  # rows ever made, also those the deque has dropped
         self.last_id = 100_000_000 + instrument.code
         self.open = instrument.start
