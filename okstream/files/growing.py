@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from errno import EACCES, EISDIR, ENOTDIR
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,7 @@ log = logging.getLogger("okstream.sinks.file")
 _FORM = 1
 _REMEMBER_BYTES = 64 << 20
 """Bytes written since what it holds was last written down: as many are read again after a crash."""
+_TAIL_BYTES = 4096
 
 
 class Growing:
@@ -145,7 +147,7 @@ class Growing:
         if not whole or not os.access(self._path, os.R_OK):
             self._size = whole
             return
-        self._recall(os.fstat(descriptor))
+        self._recall(file)
         if Lines(file).compressed != (self._compressor is not None):
             raise SinkError(f"{self._path}: it is {'plain' if self._compressor else 'zstd'} already")
         file.seek(self._remembered)
@@ -213,28 +215,39 @@ class Growing:
     def _memory(self) -> Path:
         return self._path.with_name(f".{self._path.name}.state")
 
-    def _recall(self, present: os.stat_result) -> None:
+    def _recall(self, file: BinaryIO) -> None:
         """Read what was written down of it: the last records up to some byte."""
+        present = os.fstat(file.fileno())
         try:
             told = orjson.loads(self._memory.read_bytes())
             size, inode = int(told["bytes"]), told["inode"]
             lasts = dict(map(row, told["lasts"]))
+            same = inode == present.st_ino
+            if same and told["tail"] != _tail(file.fileno(), size):
+                return  # it was cut since, and may have grown again: what it holds now is what it proves
         except FileNotFoundError:
             return
         except (ValueError, TypeError, KeyError, OSError) as error:
             log.warning("%s: not read: %s", self._memory, reason(error))
             return
-        if inode == present.st_ino and size > present.st_size:
-            return  # it was cut since: what it holds now is what it proves
         self._lasts = lasts | self._lasts
-        self._remembered = size if inode == present.st_ino else 0
+        self._remembered = size if same else 0
 
     def _remember(self) -> None:
         assert self._descriptor is not None
+        self._remembered = self._size
+        if not os.access(self._path, os.R_OK):
+            return  # it will not be read again either
         inode = os.fstat(self._descriptor).st_ino
         memory = {"state": _FORM, "bytes": self._size, "inode": inode, "lasts": rows(self._lasts)}
         try:
+            memory["tail"] = _tail(self._descriptor, self._size)
             write_whole(self._memory, orjson.dumps(memory, option=orjson.OPT_APPEND_NEWLINE))
         except OSError as error:
             log.warning("not written: %s", said(error, self._memory))
-        self._remembered = self._size
+
+
+def _tail(descriptor: int, end: int) -> str:
+    """Return what tells the bytes before `end` from any others; raises OSError, ValueError: they cannot be read."""
+    begin = max(0, end - _TAIL_BYTES)
+    return blake2b(os.pread(descriptor, end - begin, begin), digest_size=16).hexdigest()
