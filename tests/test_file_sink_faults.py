@@ -114,6 +114,19 @@ def test_what_is_remembered_of_a_file_that_was_cut_and_grew_again_is_not_believe
     assert held(tmp_path) == [trade(number, "C").line for number in range(3, 13)]
 
 
+def test_a_segment_of_yesterday_that_is_mended_after_one_of_today_proves_nothing_old(tmp_path):
+    """It waits for what comes late while the one of today has reached its size already."""
+    writer = files(tmp_path, "{inst}-{date}.jsonl", rotate_bytes=300)
+    writer.open()
+    writer.write([trade(1, "A", at=START)])
+    writer.write([trade(number, "A", at=START + DAY + number) for number in (2, 3)])
+    crash(tmp_path)
+    assert len(finished(tmp_path)) == len(unfinished(tmp_path)) == 1
+    assert reopened(tmp_path, "{inst}-{date}.jsonl") == {"A": "3"}
+    yesterday, today = (manifest(path)["subscriptions"][0] for path in finished(tmp_path))
+    assert (yesterday["previous"], today["previous"]) == (None, "okx:trades::A:1")
+
+
 def test_a_segment_that_had_its_name_already_is_neither_lost_nor_doubled(tmp_path):
     """Killed between the two names, and between the name and the memory of it."""
     for both in (True, False):
@@ -345,10 +358,13 @@ def test_whatever_happens_each_accepted_record_stands_once_and_the_last_one_is_p
 
 
 def _tear(folder, count):
-    """Cut so many bytes off what was written last: of each unfinished series the newest, not that of the day before."""
-    newest = {path.name[0]: path for path in unfinished(folder) or folder.glob("all.jsonl")}
+    """Cut so many bytes off what was written last: off the newest of each series, unless that is finished."""
+    newest = {}
+    for path in sorted([*finished(folder), *unfinished(folder)]):
+        newest[path.name[0]] = path
     for path in newest.values():
-        os.truncate(path, max(0, path.stat().st_size - count))
+        if path.name.endswith(".part") or path.name.startswith("all.jsonl"):
+            os.truncate(path, max(0, path.stat().st_size - count))
 
 
 def _present(folder):

@@ -15,7 +15,7 @@ import orjson
 
 from .disk import lock, sync_folder, write_at, write_whole
 from .names import MANIFEST, PART, Template
-from .tally import Key, Last, row, rows
+from .tally import Key, Last, renew, row, rows
 
 log = logging.getLogger("okstream.sinks.file")
 
@@ -107,17 +107,12 @@ class State:
     def finished(self, path: Path, lasts: Mapping[Key, Last]) -> None:
         """As `finish`, for the next time this is written anew."""
         self.begun.pop(path, None)
-        self._newer(lasts)
+        renew(self.lasts, lasts)
 
     @property
     def wants_compaction(self) -> bool:
         """Whether it has grown enough."""
         return self._size > self._compacted * 4 + _COMPACT_BYTES
-
-    def _newer(self, lasts: Mapping[Key, Last]) -> None:
-        for whose, last in lasts.items():
-            if whose not in self.lasts or self.lasts[whose].recv <= last.recv:
-                self.lasts[whose] = last
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self._template.root))
@@ -154,7 +149,7 @@ class State:
             self.begun[self._template.root / said["begun"]] = said.get("run")
         if "finished" in said:
             self.begun.pop(self._template.root / said["finished"], None)
-        self._newer(dict(map(row, said.get("lasts", ()))))
+        renew(self.lasts, dict(map(row, said.get("lasts", ()))))
 
     def _search(self) -> None:
         """Find what is to be remembered: slow where there are many files."""
@@ -177,7 +172,7 @@ class State:
             manifest = orjson.loads(path.read_bytes())
             if manifest["template"] != self._template.text:
                 return
-            self._newer(manifest_lasts(manifest))
+            renew(self.lasts, manifest_lasts(manifest))
             if (recv := manifest["last_recv"] or 0) >= newest.get("recv", 0):
                 newest["recv"], self.sink = recv, str(manifest["sink"])
         except (ValueError, TypeError, KeyError, OSError) as error:

@@ -48,6 +48,13 @@ def last(entry: Entry) -> Last:
     return Last(entry.identity, after, about.ts, entry.recv)
 
 
+def renew(lasts: dict[Key, Last], found: Mapping[Key, Last]) -> None:
+    """Put into `lasts` what of `found` is newer."""
+    for whose, one in found.items():
+        if whose not in lasts or lasts[whose].recv <= one.recv:
+            lasts[whose] = one
+
+
 def proofs(lasts: Mapping[Key, Last]) -> list[Proven]:
     """Return the last of each subscription."""
     newest: dict[tuple[str, str | None, str | None, str | None], Proven] = {}
@@ -133,13 +140,17 @@ class Tally:
         for whose, entries in data.items():
             newest = last(entries[-1])
             share = self.shares.get(whose)
+            before = lasts.get(whose)
             if share is None:
                 first = newest if len(entries) == 1 else last(entries[0])
-                self.shares[whose] = Share(len(entries), first, newest, lasts.get(whose))
+                # A segment of yesterday may be finished after one of today.
+                previous = before if before is not None and before.recv <= first.recv else None
+                self.shares[whose] = Share(len(entries), first, newest, previous)
             else:
                 share.records += len(entries)
                 share.last = newest
-            lasts[whose] = newest
+            if before is None or before.recv <= newest.recv:
+                lasts[whose] = newest
         for entry in said:
             if entry.type == "gap":
                 gap = entry.fields

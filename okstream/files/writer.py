@@ -20,7 +20,7 @@ from .names import MANIFEST, Template, number
 from .routes import OpenGaps, Route, Routes
 from .segment import Flush, RemovedError, Segment
 from .state import State, manifest_lasts
-from .tally import STATEMENTS, Key, Last, proofs, until
+from .tally import STATEMENTS, Key, Last, proofs, renew, until
 
 log = logging.getLogger("okstream.sinks.file")
 
@@ -363,7 +363,7 @@ class Writer:
             except (ValueError, KeyError, TypeError) as error:
                 failed.append(f"{segment.part}: {error!r}")
                 continue
-            self._lasts |= lasts
+            renew(self._lasts, lasts)
             self._state.finished(path, lasts)
         if mended:
             log.info("finished what a run before left: %s", _first_of([str(path) for path in mended]))
