@@ -273,7 +273,9 @@ async def test_two_instances_make_one_stream_in_which_everything_stands_once(ser
     for sink in sinks:
         await sink.open()
     entries = trades(count, 100)
-    await asyncio.gather(*(Deliverer(sink, batch=1000).deliver(entries) for sink in sinks))
+    first, second = sinks  # each is ahead of the other in one half
+    orders = {first: entries, second: entries[count // 2 :] + entries[: count // 2]}
+    await asyncio.gather(*(Deliverer(sink, batch=1000).deliver(order) for sink, order in orders.items()))
     for sink in sinks:
         await sink.close()
         assert sink.stored + sink.duplicates == count
