@@ -18,8 +18,8 @@ from okstream.book import BookView, Levels
 from okstream.channels import parse
 from okstream.dialects import Decoder, load
 from okstream.feed import Feed
+from okstream.feed.source import Source
 from okstream.records import Book
-from okstream.source import Source
 from okstream.statements import Statements
 
 from .market import INSTRUMENTS, Market

@@ -17,8 +17,8 @@ from statistics import quantiles
 
 from okstream.entries import Entry
 from okstream.fanout import Fanout
+from okstream.fanout.pump import Surroundings
 from okstream.options import MIB, LaneOptions
-from okstream.pump import Surroundings
 from okstream.statements import Statements
 
 from .parts import Part

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from okstream.entries import Entry
 from okstream.fanout import Fanout
+from okstream.fanout.pump import Surroundings
 from okstream.options import LaneOptions
-from okstream.pump import Surroundings
 from okstream.statements import Statements
 
 from .parts import Part

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from okstream import venues
-from okstream.budget import Budget
 from okstream.channels import parse
 from okstream.dialects import Push, load
+from okstream.fanout.rendering import entries
 from okstream.feed import Delivery, Feed
 from okstream.inflate import CAP, inflate
 from okstream.records import DataRecord, encode
-from okstream.rendering import entries
 from okstream.session import Session
+from okstream.session.budget import Budget
+from okstream.session.terms import Terms
 from okstream.statements import Statements
-from okstream.terms import Terms
 
 from .market import INSTRUMENTS, Market
 from .wires import WIRES, Wire

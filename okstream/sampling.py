@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
-from .continuity import Delivery
 from .errors import ConfigError
 from .feed import Feed
+from .feed.continuity import Delivery
 
 _NS = 1_000_000_000
 _DEEPEST = 400

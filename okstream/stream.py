@@ -21,17 +21,17 @@ from .channels import Subscription, read
 from .dialects.signing import Credentials
 from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import Fanout, Flow
+from .fanout.iteration import Iteration
+from .fanout.lanes import Lanes
+from .fanout.pump import Surroundings
 from .feed import Delivery
 from .following import Following
 from .inflate import CAP
-from .iteration import Iteration
 from .journal import Journal
-from .lanes import Lanes
 from .links import Links, Wiring
 from .memory import bound
 from .options import LANE_BYTES, LaneOptions
 from .places import Places, cancelled, finished, first
-from .pump import Surroundings
 from .records import SCHEMA, AnyRecord, Status
 from .sampling import sampling
 from .sinks import Sink

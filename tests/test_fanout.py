@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from okstream import testing
-from okstream.continuity import Delivery
 from okstream.entries import Entry
 from okstream.errors import ConfigError, SinkError
 from okstream.fanout import Fanout
+from okstream.fanout.lane import Lane
+from okstream.fanout.lanes import Lanes
+from okstream.fanout.pump import Surroundings
+from okstream.fanout.rendering import records
 from okstream.feed import Feed
-from okstream.lane import Lane
-from okstream.lanes import Lanes
+from okstream.feed.continuity import Delivery
+from okstream.feed.source import Source
 from okstream.options import LaneOptions
-from okstream.pump import Surroundings
 from okstream.records import Gap, Status
-from okstream.rendering import records
-from okstream.source import Source
 
 WEIGHT = 100
 INSTS = ("BTC-USDT", "ETH-USDT", "SOL-USDT")

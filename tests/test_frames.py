@@ -11,7 +11,7 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 from websockets.utils import accept_key
 
-from okstream.wire import Connection
+from okstream.links.wire import Connection
 
 CAP = 1000
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from okstream import testing
-from okstream.budget import Budget
 from okstream.channels import Subscription
 from okstream.dialects import load
 from okstream.dialects.signing import Credentials
@@ -25,8 +24,9 @@ from okstream.feed import Feed
 from okstream.journal import Journal
 from okstream.journal.volumes import PART, SUFFIX, Segments, found, read, template
 from okstream.replay import Replay
+from okstream.session.budget import Budget
+from okstream.session.terms import Terms
 from okstream.statements import Statements
-from okstream.terms import Terms
 from okstream.venues import VENUES
 
 SECRETS = Credentials("a1b2c3d4-key-of-somebody", 'S3CRET/of+somebody"quoted', "pass phrase ÄÖ")

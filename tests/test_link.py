@@ -25,17 +25,17 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Close, Frame, Opcode
 
 from okstream import Credentials, testing, venues
-from okstream.budget import Budget
-from okstream.dialling import Dial, Spacing
 from okstream.errors import ConfigError, LoginRefusedError, RefusedError
 from okstream.inflate import CAP
 from okstream.links import SharedBudget
+from okstream.links.dialling import Dial, Spacing
+from okstream.links.wire import Connection
 from okstream.records import Status, encode
 from okstream.rest import date_ms, retry_after, shown
+from okstream.session.budget import Budget
 from okstream.simulator import Account, Settings, Simulator
 from okstream.stream import Stream
 from okstream.venues import Venue
-from okstream.wire import Connection
 
 MARKED = Credentials("KEYMARK-4711-0815", "SECRETMARK-4711-0815", "PASSMARK-4711-0815")
 MARKED_ACCOUNT = Account("marked", MARKED.key, MARKED.secret, MARKED.passphrase)
@@ -722,7 +722,7 @@ def test_websockets_is_told_to_leave_alone_what_is_ours(monkeypatch):
             told.update(options)
             super().__init__(*args, **options)
 
-    monkeypatch.setattr("okstream.conversation.Dial", Told)
+    monkeypatch.setattr("okstream.links.conversation.Dial", Told)
 
     async def scenario():
         async with Simulator("okx-v5", Settings(start_ms=START_MS)) as sim, stream(place(sim.url)) as streaming:

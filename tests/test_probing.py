@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from okstream import Stream, testing, venues
-from okstream.probing import shows_newer
+from okstream.links.probing import shows_newer
 from okstream.rest import Rest
 from okstream.simulator import Settings, Simulator
 

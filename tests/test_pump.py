@@ -14,15 +14,15 @@ import pytest
 from core.exchange import RECV, STATEMENTS, book, feed, push, source, ticker, trades
 
 from okstream import testing
-from okstream.continuity import Delivery
 from okstream.entries import Entry
 from okstream.errors import ConfigError, ReaderGoneError, RejectedError, ReopenError, RetryError, SinkError
+from okstream.fanout.pump import Pump, Surroundings
 from okstream.feed import Feed
+from okstream.feed.continuity import Delivery
+from okstream.feed.source import Source
 from okstream.options import LaneOptions
-from okstream.pump import Pump, Surroundings
 from okstream.records import Status
 from okstream.sinks import Proven
-from okstream.source import Source
 
 TRADES, BOOK = "trades:BTC-USDT", "book:BTC-USDT"
 

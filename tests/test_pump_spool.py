@@ -9,12 +9,12 @@ import pytest
 from core.exchange import RECV, trades
 from test_pump import Scripted, lived, pump, put
 
-from okstream.declaring import REMEMBERED, remember
 from okstream.entries import Entry, unpack
 from okstream.errors import RejectedError, RetryError, SinkError, SpoolFullError
-from okstream.pump import Pump
+from okstream.fanout.declaring import REMEMBERED, remember
+from okstream.fanout.pump import Pump
+from okstream.feed.source import Source
 from okstream.sinks import Proven
-from okstream.source import Source
 
 PATIENCE = 20.0
 

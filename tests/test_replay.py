@@ -22,8 +22,8 @@ from okstream import (
     testing,
     venues,
 )
-from okstream.continuity import Delivery
 from okstream.entries import Entry
+from okstream.feed.continuity import Delivery
 from okstream.journal import Journal
 from okstream.journal.volumes import found, read
 from okstream.records import encode

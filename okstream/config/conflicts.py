@@ -9,7 +9,7 @@ from typing import Any
 
 from okstream.channels import PUBLIC, USER, Subscription
 from okstream.errors import ConfigError
-from okstream.filters import Filters, type_of
+from okstream.fanout.filters import Filters, type_of
 from okstream.options import LaneOptions
 from okstream.records import TYPES
 

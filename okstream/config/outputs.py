@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from okstream.durations import seconds
 from okstream.errors import ConfigError
-from okstream.filters import Filters
+from okstream.fanout.filters import Filters
 from okstream.options import LANE_BYTES, MIB, LaneOptions, WhenFull
 from okstream.sinks import SINKS, Sink
 

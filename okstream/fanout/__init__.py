@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .channels import Subscription
-from .continuity import Continuity, Delivery
-from .errors import ConfigError
+from ..channels import Subscription
+from ..errors import ConfigError
+from ..feed.continuity import Continuity, Delivery
+from ..options import LaneOptions
+from ..records import Book, Native, Ticker, Trade
+from ..sinks import Sink
+from ..states import SinkState
 from .lane import Lane
-from .options import LaneOptions
 from .pump import Pump, Surroundings
-from .records import Book, Native, Ticker, Trade
-from .sinks import Sink
-from .states import SinkState
 
 _TIMED = frozenset({Ticker, Trade, Book})
 

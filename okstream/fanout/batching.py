@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .continuity import Delivery
-from .entries import Entry
+from ..entries import Entry
+from ..feed.continuity import Delivery
+from ..options import LaneOptions
+from ..sinks import Sink
 from .lane import BATCH, Lane
-from .options import LaneOptions
 from .rendering import bare, entries
-from .sinks import Sink
 
 _READY_BYTES = 1024 * 1024
 """What is made into lines for a sink beforehand, at most a lane's share; what goes beyond stays in the lane."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from .errors import reason
+from ..errors import reason
 
 log = logging.getLogger("okstream.sinks")
 

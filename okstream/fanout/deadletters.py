@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from .entries import Entry
+from ..entries import Entry
 
 
 class DeadLetters:

@@ -8,12 +8,12 @@ directly before the next line of the same subscription.
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from .channels import Subscription
-from .continuity import Continuity
-from .entries import RAW, Entry, Head
-from .records import Book, Gap, encode
-from .sinks import Proven
-from .statements import Statements, position
+from ..channels import Subscription
+from ..entries import RAW, Entry, Head
+from ..feed.continuity import Continuity
+from ..records import Book, Gap, encode
+from ..sinks import Proven
+from ..statements import Statements, position
 
 Key = tuple[str, str | None, str | None, str | None]
 Place = tuple[str | int | None, int | None]

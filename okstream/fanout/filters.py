@@ -8,11 +8,11 @@ all there is.
 from collections.abc import Iterable
 from typing import Literal
 
-from .channels import BOOKS, PUBLIC, USER, Subscription, unknown
-from .errors import ConfigError
-from .options import LaneOptions
-from .patterns import matches
-from .records import TYPES, Gap, Status
+from ..channels import BOOKS, PUBLIC, USER, Subscription, unknown
+from ..errors import ConfigError
+from ..options import LaneOptions
+from ..patterns import matches
+from ..records import TYPES, Gap, Status
 
 Verdict = Literal["all", "none", "some"]
 

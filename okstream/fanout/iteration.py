@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from ..records import AnyRecord
 from .lane import Lane
-from .records import AnyRecord
 from .rendering import records
 
 

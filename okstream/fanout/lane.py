@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from .continuity import Continuity, Delivery
+from ..feed.continuity import Continuity, Delivery
+from ..options import LaneOptions
 from .filters import Filters
 from .losses import End, Hole, Losses
-from .options import LaneOptions
 
 BATCH = 1000
 _MANY = 64

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
+from ..errors import ConfigError, SinkError
+from ..feed.continuity import Continuity, Delivery
+from ..options import LaneOptions
+from ..sinks import Sink
+from ..states import SinkState
+from . import Fanout
 from .closing import CLOSING
-from .continuity import Continuity, Delivery
-from .errors import ConfigError, SinkError
-from .fanout import Fanout
 from .filters import Filters
-from .options import LaneOptions
 from .pump import Pump
-from .sinks import Sink
-from .states import SinkState
 
 _GRACE = 1.0
 

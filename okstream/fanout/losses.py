@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .continuity import Continuity, Delivery
-from .records import Book, DataRecord, Gap, Statement, Status
+from ..feed.continuity import Continuity, Delivery
+from ..records import Book, DataRecord, Gap, Statement, Status
 
 _ROW_WEIGHT = 700
 """Bytes that one level of a snapshot is taken to hold of memory."""

@@ -13,12 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .batching import Batch, Batches
-from .closing import CLOSING, Closing
-from .deadletters import DeadLetters
-from .declaring import Holes, Starts, is_data
-from .entries import Entry
-from .errors import (
+from ..entries import Entry
+from ..errors import (
     ReaderGoneError,
     RejectedError,
     ReopenError,
@@ -28,13 +24,17 @@ from .errors import (
     SpoolFullError,
     reason,
 )
+from ..options import LaneOptions, check
+from ..sinks import Remembering, Sink
+from ..statements import Statements
+from ..states import Condition, SinkState
+from .batching import Batch, Batches
+from .closing import CLOSING, Closing
+from .deadletters import DeadLetters
+from .declaring import Holes, Starts, is_data
 from .lane import Lane
-from .options import LaneOptions, check
 from .rejects import Rejects
-from .sinks import Remembering, Sink
 from .spooling import Spooling
-from .statements import Statements
-from .states import Condition, SinkState
 from .steps import timed
 from .threaded import Threaded
 

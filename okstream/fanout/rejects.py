@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ..entries import Entry
 from .deadletters import DeadLetters
 from .declaring import Holes, Key, is_data, key, remember
-from .entries import Entry
 
 Warn = Callable[..., None]
 

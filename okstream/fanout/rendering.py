@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from .continuity import Delivery
-from .entries import Entry
-from .records import AnyRecord, encode
+from ..entries import Entry
+from ..feed.continuity import Delivery
+from ..records import AnyRecord, encode
 
 
 def entries(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[Entry]:

@@ -10,15 +10,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..entries import Entry, unpack
+from ..errors import SpoolError, SpoolFullError
+from ..options import LaneOptions
+from ..records import Gap
+from ..sinks import Proven
+from ..spool import Corrupt, Spool
+from ..spool.proofs import mark, proven
 from .batching import Batch, Batches
 from .declaring import Holes, Key, Starts, is_data, key, remember
-from .entries import Entry, unpack
-from .errors import SpoolError, SpoolFullError
-from .options import LaneOptions
-from .records import Gap
-from .sinks import Proven
-from .spool import Corrupt, Spool
-from .spool.proofs import mark, proven
 
 if TYPE_CHECKING:
     from .pump import Surroundings

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from .entries import Entry
-from .errors import ReopenError, RetryError
-from .sinks import Sink
+from ..entries import Entry
+from ..errors import ReopenError, RetryError
+from ..sinks import Sink
 
 T = TypeVar("T")
 

@@ -11,16 +11,16 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from .book import BookView, Levels
-from .channels import Subscription
+from ..book import BookView, Levels
+from ..channels import Subscription
+from ..dialects import Decoder, Dialect
+from ..errors import BookVoidError
+from ..records import Book, Candle, Statement
+from ..statements import Statements
 from .continuity import RECORD_WEIGHT, Continuity, Delivery
-from .dialects import Decoder, Dialect
-from .errors import BookVoidError
 from .kept import Sides, difference
 from .merging import SKEW_MS, mark, renumbered
-from .records import Book, Candle, Statement
 from .source import Message, Source, passed
-from .statements import Statements
 
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 

@@ -11,9 +11,9 @@ v3 documentation of the time. The checksum of v5 is the constant 0 since June 20
 from enum import Enum
 from typing import Any
 
-from .book import Levels
-from .dialects import Traits
-from .records import Book
+from ..book import Levels
+from ..dialects import Traits
+from ..records import Book
 
 _DISTRUSTED = 3
 _MANY = 20

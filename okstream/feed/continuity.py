@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .book import Levels
-from .channels import Subscription
-from .dialects import Traits
-from .entries import RAW, Entry, Head
-from .identities import identity
+from ..book import Levels
+from ..channels import Subscription
+from ..dialects import Traits
+from ..entries import RAW, Entry, Head
+from ..identities import identity
+from ..records import Book, DataRecord, Fill, Gap, Instrument, Liquidation, Order, Statement, Status, Trade
+from ..statements import Statements, closed
 from .kept import Kept
 from .merging import Records, Seen
-from .records import Book, DataRecord, Fill, Gap, Instrument, Liquidation, Order, Statement, Status, Trade
 from .source import Message
-from .statements import Statements, closed
 
 _STATEMENT_WEIGHT = 600
 RECORD_WEIGHT = 3

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from .book import Levels
-from .records import Book, DataRecord, Row
+from ..book import Levels
+from ..records import Book, DataRecord, Row
 
 _UNREAD = 1000
 _WAITING = 32

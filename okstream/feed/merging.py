@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from .identities import content
-from .records import Book, Candle, DataRecord, Fill, Order, Trade
+from ..identities import content
+from ..records import Book, Candle, DataRecord, Fill, Order, Trade
 
 _IDS = 1024
 _RECENT = 64

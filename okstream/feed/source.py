@@ -8,14 +8,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..dialects import Decoder
+from ..records import Book
 from .chain import BROKEN, REPEATED, RIGHT, Chain
-from .dialects import Decoder
 from .kept import Kept
 from .merging import Mark, Records, mark, renumbered
-from .records import Book
 
 if TYPE_CHECKING:
-    from .feed import Delivery, Feed
+    from . import Delivery, Feed
 
 OVERDUE = 3
 _SHAKEN_NS = 5_000_000_000

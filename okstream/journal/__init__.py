@@ -23,8 +23,8 @@ from okstream.feed import Feed
 from okstream.inflate import CAP, inflate
 from okstream.records import SCHEMA, Status
 from okstream.rest import shown
-from okstream.secrecy import Secrecy
-from okstream.terms import Terms
+from okstream.session.secrecy import Secrecy
+from okstream.session.terms import Terms
 from okstream.venues import Venue
 from okstream.version import VERSION
 

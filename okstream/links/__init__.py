@@ -15,22 +15,22 @@ from importlib import import_module
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from . import venues
-from .budget import Budget
-from .channels import Subscription, unknown
+from .. import venues
+from ..channels import Subscription, unknown
+from ..dialects import Refusal, Traits, load
+from ..dialects.signing import Credentials
+from ..errors import ConfigError
+from ..feed import Delivery, Feed
+from ..journal import Journal
+from ..planner import Planner
+from ..rest import Rest, clock_offset
+from ..session.budget import Budget
+from ..session.terms import Terms
+from ..venues import Venue
 from .conversation import Address, Outlet
-from .dialects import Refusal, Traits, load
-from .dialects.signing import Credentials
 from .dialling import Spacing
-from .errors import ConfigError
-from .feed import Delivery, Feed
-from .journal import Journal
 from .link import Habits, Link
-from .planner import Planner
 from .probing import shows_newer
-from .rest import Rest, clock_offset
-from .terms import Terms
-from .venues import Venue
 
 log = logging.getLogger("okstream.link")
 

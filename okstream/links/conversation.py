@@ -17,15 +17,15 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidProxy, WebSocketException
 from websockets.protocol import State
 
-from .dialects import Refusal
+from ..dialects import Refusal
+from ..errors import LinkError, OkstreamError
+from ..feed import Delivery, Feed
+from ..feed.source import Source
+from ..journal import Journal
+from ..rest import date_ms
+from ..session import Session
+from ..session.terms import Terms
 from .dialling import OPEN_TIMEOUT, WIRE_LOG, Dial, ending, gap_lines, header
-from .errors import LinkError, OkstreamError
-from .feed import Delivery, Feed
-from .journal import Journal
-from .rest import date_ms
-from .session import Session
-from .source import Source
-from .terms import Terms
 from .wire import Connection
 
 log = logging.getLogger("okstream.link")

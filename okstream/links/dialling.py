@@ -12,9 +12,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.http11 import Response
 
-from .errors import RefusedError
-from .feed import Delivery
-from .records import Gap
+from ..errors import RefusedError
+from ..feed import Delivery
+from ..records import Gap
 
 OPEN_TIMEOUT = 10.0
 """Seconds from the first packet to the end of the handshake."""

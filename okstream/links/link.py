@@ -15,14 +15,14 @@ from typing import Any
 
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from ..errors import LinkError, LoginRefusedError, RefusedError
+from ..feed import Delivery, Feed
+from ..records import Status
+from ..rest import retry_after, shown
+from ..session.terms import Terms
+from ..venues import Venue
 from .conversation import Address, Conversation, Outlet, Probe
 from .dialling import Backoff, Spacing, describe, header, refusal
-from .errors import LinkError, LoginRefusedError, RefusedError
-from .feed import Delivery, Feed
-from .records import Status
-from .rest import retry_after, shown
-from .terms import Terms
-from .venues import Venue
 
 log = logging.getLogger("okstream.link")
 

@@ -3,10 +3,10 @@
 import logging
 from typing import Any
 
-from .errors import RestError, RestRefusedError
-from .records import Book, Candle, DataRecord, Ticker, Trade
-from .rest import Rest
-from .source import Source
+from ..errors import RestError, RestRefusedError
+from ..feed.source import Source
+from ..records import Book, Candle, DataRecord, Ticker, Trade
+from ..rest import Rest
 
 log = logging.getLogger("okstream.rest")
 

@@ -11,19 +11,19 @@ from typing import Any
 
 import orjson
 
-from okstream.budget import Budget
-from okstream.continuity import Delivery
 from okstream.dialects import Dialect, writable
 from okstream.dialects.signing import Credentials
 from okstream.errors import ConfigError, JournalError
 from okstream.feed import Feed
+from okstream.feed.continuity import Delivery
+from okstream.feed.source import Source
 from okstream.journal import JOURNAL
 from okstream.records import Status
-from okstream.secrecy import MASK
 from okstream.session import Session
-from okstream.source import Source
+from okstream.session.budget import Budget
+from okstream.session.secrecy import MASK
+from okstream.session.terms import Terms
 from okstream.statements import Statements
-from okstream.terms import Terms
 from okstream.venues import Limits
 from okstream.wanted import ended
 

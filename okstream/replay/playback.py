@@ -18,16 +18,16 @@ from typing import Any, Self
 
 import orjson
 
-from okstream.continuity import Delivery
 from okstream.errors import ConfigError, JournalError
 from okstream.fanout import Fanout
+from okstream.fanout.iteration import Iteration
+from okstream.fanout.lanes import Lanes
+from okstream.fanout.pump import Surroundings
 from okstream.feed import Feed
-from okstream.iteration import Iteration
+from okstream.feed.continuity import Delivery
 from okstream.journal.volumes import found, read
-from okstream.lanes import Lanes
 from okstream.options import MIB, LaneOptions
 from okstream.places import cancelled, finished
-from okstream.pump import Surroundings
 from okstream.records import AnyRecord
 from okstream.sinks import Sink
 from okstream.statements import Statements

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..dialects import Ack, Dropped, LoginReply, Message, Notice, Other, Pong, Push, Refusal
+from ..errors import DecodeError, InflateError, LinkError, LoginRefusedError
+from ..feed import RECORD_WEIGHT, Delivery, Feed
+from ..feed.source import Source
+from ..inflate import inflate
 from .budget import Budget
-from .dialects import Ack, Dropped, LoginReply, Message, Notice, Other, Pong, Push, Refusal
-from .errors import DecodeError, InflateError, LinkError, LoginRefusedError
-from .feed import RECORD_WEIGHT, Delivery, Feed
 from .heartbeat import Heartbeat
-from .inflate import inflate
 from .ledger import Ledger
 from .oversight import Oversight
 from .secrecy import Secrecy
-from .source import Source
 from .terms import Terms
 
 _UNREADABLE_IN_A_ROW = 20

@@ -1,6 +1,6 @@
 """Whether a connection is alive at all: a ping after silence, and an end after more of it."""
 
-from .venues import Limits
+from ..venues import Limits
 
 
 class Heartbeat:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, filterfalse, takewhile
 
+from ..dialects import Op, Refusal
 from .budget import Budget
-from .dialects import Op, Refusal
 from .healing import Healing
 
 _OPS: tuple[Op, ...] = ("subscribe", "unsubscribe")

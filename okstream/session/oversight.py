@@ -7,9 +7,9 @@ by the link; here is only what to ask about, and what to make of the answer.
 
 from collections.abc import Callable, Mapping
 
-from .feed import Delivery
-from .freshness import Pace, Watch
-from .source import Source
+from ..feed import Delivery
+from ..feed.source import Source
+from ..freshness import Pace, Watch
 
 EVERY = 1.0
 """Seconds between two looks."""

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from ..dialects import Dialect
+from ..dialects.signing import Credentials
+from ..inflate import CAP
+from ..venues import Limits
 from .budget import Budget
-from .dialects import Dialect
-from .dialects.signing import Credentials
-from .inflate import CAP
-from .venues import Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import orjson
 
-from okstream.declaring import place
 from okstream.entries import Entry, Head
+from okstream.fanout.declaring import place
 from okstream.sinks import Proven
 
 _STATEMENTS = (b'"gap",', b'"status",')

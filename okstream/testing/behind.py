@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from okstream.channels import Subscription
-from okstream.continuity import Continuity, Delivery
 from okstream.dialects import load
 from okstream.entries import Entry
+from okstream.fanout.pump import Pump, Surroundings
+from okstream.feed.continuity import Continuity, Delivery
 from okstream.options import LaneOptions
-from okstream.pump import Pump, Surroundings
 from okstream.records import AnyRecord, DataRecord, Gap, Native, Statement, Trade
 from okstream.sinks import Sink
 from okstream.statements import Statements

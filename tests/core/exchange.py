@@ -7,16 +7,16 @@ from zlib import crc32
 
 import orjson
 
-from okstream.budget import Budget
 from okstream.channels import Subscription, parse
 from okstream.dialects import Dialect, Op, Refusal, load
 from okstream.dialects.signing import Credentials
 from okstream.feed import Delivery, Feed
+from okstream.feed.source import Source
 from okstream.records import AnyRecord, Gap, Status, encode
 from okstream.session import Session
-from okstream.source import Source
+from okstream.session.budget import Budget
+from okstream.session.terms import Terms
 from okstream.statements import Statements
-from okstream.terms import Terms
 from okstream.venues import V5_LIMITS, Limits
 
 V5, V3, V1 = load("okx-v5"), load("okex-v3"), load("okex-v1")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from okstream.budget import Budget
 from okstream.dialects import Refusal
-from okstream.ledger import Ledger
+from okstream.session.budget import Budget
+from okstream.session.ledger import Ledger
 
 HOUR = 3600.0
 SIZE = 50

@@ -9,11 +9,11 @@ from exchange import RECV, trades
 from exchange import source as one_source
 
 from okstream import testing
-from okstream.batching import Batch, Batches
 from okstream.entries import Entry
-from okstream.lane import Lane
+from okstream.fanout.batching import Batch, Batches
+from okstream.fanout.lane import Lane
+from okstream.feed.source import Source
 from okstream.options import LaneOptions
-from okstream.source import Source
 
 
 class Lines:

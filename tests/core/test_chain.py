@@ -8,8 +8,8 @@ from exchange import RECV, V1, V3, V5, checksum_of, feed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okstream.chain import AWAITED, BROKEN, REPEATED, RIGHT, Chain, Verdict
 from okstream.dialects import Traits
+from okstream.feed.chain import AWAITED, BROKEN, REPEATED, RIGHT, Chain, Verdict
 from okstream.records import Book
 
 SEQUENCED = ["book", "book-rpi", "book-l2-tbt", "book50-l2-tbt"]

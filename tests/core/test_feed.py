@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from okstream.errors import DecodeError
 from okstream.feed import Delivery
+from okstream.feed.source import Source
 from okstream.records import encode
-from okstream.source import Source
 
 TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
 ORDERS, LIQUIDATIONS = "orders:instType=ANY", "liquidations:instType=SWAP"

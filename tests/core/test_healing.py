@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import HOUR, SIZE, asked, ledger, live, no, wanting
 
-from okstream.ledger import Ledger
+from okstream.session.ledger import Ledger
 
 
 def test_what_was_once_halved_is_healed_together():

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from okstream.entries import Entry
 from okstream.fanout import Fanout
+from okstream.fanout.lane import Lane
+from okstream.fanout.pump import Surroundings
+from okstream.fanout.rendering import entries
 from okstream.feed import Delivery, Feed
-from okstream.lane import Lane
+from okstream.feed.source import Source
 from okstream.options import LaneOptions
-from okstream.pump import Surroundings
 from okstream.records import Gap, Status
-from okstream.rendering import entries
-from okstream.source import Source
 
 TRADES, BOOK = "trades:BTC-USDT", "book:BTC-USDT"
 WEIGHT = 100

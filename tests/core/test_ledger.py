@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledgers import HOUR, SIZE, asked, ledger, live, no, wanting
 
-from okstream.budget import Budget
 from okstream.dialects import Refusal
-from okstream.ledger import Ledger
+from okstream.session.budget import Budget
+from okstream.session.ledger import Ledger
 
 BUSY = Refusal("60014", "Requests too frequent", retry=True)
 

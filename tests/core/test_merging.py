@@ -26,8 +26,8 @@ from exchange import (
 )
 
 from okstream.dialects import Dialect
+from okstream.feed.source import Source
 from okstream.records import AnyRecord, Book
-from okstream.source import Source
 
 TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
 ORDERS, FILLS = "orders:instType=ANY", "fills"

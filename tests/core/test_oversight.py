@@ -8,9 +8,9 @@ from exchange import RECV, Call, feed, push, records, ticker, trades, words
 from hypothesis import given
 from hypothesis import strategies as st
 
+from okstream.feed.source import Source
 from okstream.freshness import Pace, Watch
-from okstream.oversight import Oversight
-from okstream.source import Source
+from okstream.session.oversight import Oversight
 
 SECOND = 1_000_000_000
 ASKED, DUE, NEITHER = Pace(asked=True), Pace(due=60.0), Pace()

@@ -7,12 +7,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from okstream.budget import Budget
 from okstream.channels import Subscription
 from okstream.dialects import Traits, load
 from okstream.errors import ConfigError
-from okstream.ledger import Ledger
 from okstream.planner import Planner
+from okstream.session.budget import Budget
+from okstream.session.ledger import Ledger
 from okstream.venues import V5_LIMITS
 
 V5 = load("okx-v5")

@@ -8,12 +8,12 @@ from exchange import feed as one_feed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from okstream.fanout.lane import Lane
+from okstream.fanout.rendering import records
 from okstream.feed import Delivery, Feed
-from okstream.lane import Lane
+from okstream.feed.source import Source
 from okstream.options import LaneOptions
 from okstream.records import Book, Gap
-from okstream.rendering import records
-from okstream.source import Source
 
 WEIGHT = 100
 INSTS = ("BTC-USDT", "ETH-USDT", "SOL-USDT")

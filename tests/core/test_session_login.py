@@ -14,10 +14,10 @@ from exchange import (
     error,
 )
 
-from okstream.budget import Budget
 from okstream.dialects.signing import Credentials
 from okstream.errors import LinkError, LoginRefusedError
 from okstream.records import encode
+from okstream.session.budget import Budget
 from okstream.venues import V3_LIMITS
 
 

@@ -17,7 +17,7 @@ from exchange import (
     words,
 )
 
-from okstream.budget import Budget
+from okstream.session.budget import Budget
 from okstream.venues import V1_LIMITS, V3_LIMITS, V5_LIMITS
 
 
