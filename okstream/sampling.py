@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from .errors import ConfigError
 from .feed import Feed
 from .feed.continuity import Delivery
+from .journal import Journal
 
 _NS = 1_000_000_000
 _DEEPEST = 400
@@ -22,7 +23,6 @@ def sampling(
     raw: bool,
     feeds: Callable[[], Iterable[Feed]],
     put: Callable[[list[Delivery]], None],
-    wall_ns: Callable[[], int],
 ) -> "Sampling | None":
     """
     Return what makes books at fixed times, None where they are not asked for; `raw`: whether raw text is wanted.
@@ -40,7 +40,7 @@ def sampling(
         raise ConfigError(f"books come every so many seconds, more than 0, not {every:g}")
     if raw:
         raise ConfigError("books at fixed times are records; raw text has only the exchange's own messages")
-    return Sampling(depth, every, feeds, put, wall_ns)
+    return Sampling(depth, every, feeds, put)
 
 
 class Sampling:
@@ -52,7 +52,6 @@ class Sampling:
         every: seconds between two; they fall on whole multiples of it, of the wall clock.
         feeds: what is subscribed to now.
         put: takes what is to be delivered.
-        wall_ns: the wall clock.
     """
 
     def __init__(
@@ -61,36 +60,44 @@ class Sampling:
         every: float,
         feeds: Callable[[], Iterable[Feed]],
         put: Callable[[list[Delivery]], None],
-        wall_ns: Callable[[], int],
     ) -> None:
         self._depth = depth
         self._every = max(1, round(every * _NS))
         self._feeds = feeds
         self._put = put
-        self._wall_ns = wall_ns
 
     def put(self, deliveries: list[Delivery]) -> None:
-        """Pass on what is no change of a book."""
+        """Pass on what is no change of a book; of one only the text, which a replay may want."""
         passed = []
         for delivery in deliveries:
             if delivery.feed is not None and delivery.feed.traits.incremental:
-                delivery = Delivery(delivery.feed, delivery.statements)
-            if delivery.statements or delivery.records:
+                recv = delivery.records[-1].recv if delivery.records else delivery.recv
+                said, text = delivery.statements, delivery.text
+                delivery = Delivery(delivery.feed, said, (), text, delivery.weight, recv=recv)
+            if delivery.statements or delivery.records or delivery.text is not None:
                 passed.append(delivery)
         if passed:
             self._put(passed)
 
-    async def run(self) -> None:
-        """Look at every book, for ever; one that is void, or has never come, is left out."""
+    def look(self, due: int) -> None:
+        """Deliver every book as it is at the time `due` (ns); one that is void, or has never come, is left out."""
+        samples = []
+        for feed in self._feeds():
+            book = feed.snapshot(due, self._depth) if feed.traits.incremental else None
+            if book is not None:
+                weight = _ROW_WEIGHT * (len(book.bids) + len(book.asks))
+                samples.append(Delivery(feed, (), [book], weight=weight))
+        if samples:
+            self._put(samples)
+
+    async def run(self, wall_ns: Callable[[], int], journal: Journal | None) -> None:
+        """Look each time that it is due by the wall clock, for ever."""
+        if journal is not None:
+            journal.sampling(self._depth, self._every)
         while True:
-            now = self._wall_ns()
+            now = wall_ns()
             due = (now // self._every + 1) * self._every
             await asyncio.sleep((due - now + _LATE) / _NS)
-            samples = []
-            for feed in self._feeds():
-                book = feed.snapshot(due, self._depth) if feed.traits.incremental else None
-                if book is not None:
-                    weight = _ROW_WEIGHT * (len(book.bids) + len(book.asks))
-                    samples.append(Delivery(feed, (), [book], weight=weight))
-            if samples:
-                self._put(samples)
+            if journal is not None:
+                journal.sampled(due)
+            self.look(due)

@@ -105,7 +105,7 @@ class Stream:
         around = Surroundings(self._statements, wall_ns, chance)
         self._fanout = Fanout(sinks, LaneOptions(bytes=lane_bytes, statements=statements), around, count)
         self._lanes = Lanes(self._fanout, lambda: Delivery(None, [self._head()]), self._fail)
-        self._sampling = sampling(depth, every, self._fanout.raw, lambda: self._wanted.all, self._fanout.put, wall_ns)
+        self._sampling = sampling(depth, every, self._fanout.raw, lambda: self._wanted.all, self._fanout.put)
         wiring = Wiring(
             self._sampling.put if self._sampling else self._fanout.put,
             lambda feed, refusal: self._wanted.settle(feed, refusal), wall_ns,
@@ -142,7 +142,7 @@ class Stream:
             await self.close()
             raise
         if self._sampling is not None:
-            self._task(self._sampling.run(), "sampling")
+            self._task(self._sampling.run(self._wall_ns, self._journal), "sampling")
         self._open = True
         self._put(self._head())
         return self

@@ -353,6 +353,8 @@ def journalled() -> list[dict[str, Any]]:
         {"dir": "call", "conv": 1, "now": 0.2},
         {"dir": "doubt", "conv": 1},
         {"dir": "lost", "count": 3},
+        {"dir": "sampling", "depth": 5, "every": NS},
+        {"dir": "sample", "wall": 2 * NS},
         {"dir": "unwant", "conv": 1, "key": "trades:BTC-USDT"},
         {"dir": "want", "conv": 1, "key": "trades:BTC-USDT"},
         {"dir": "tick", "conv": 1, "now": 60.0, "wall": 61 * NS},

@@ -242,3 +242,47 @@ def test_a_raw_session_is_replayed_as_raw_text(tmp_path):
         return sink.lines
 
     assert testing.run(again) == lines
+
+
+@pytest.mark.parametrize("dialect", ["okx-v5", "okex-v3", "okex-v1"])
+def test_books_that_came_at_fixed_times_come_again_at_the_same(tmp_path, dialect):
+    """Also while one is void, after a reconnect, and of an instrument that was subscribed to again."""
+
+    async def scenario(sim: Simulator, stream: Stream) -> None:
+        await subscribed(stream, "book:BTC-USDT,ETH-USDT", "trades:BTC-USDT")
+        for fault in ("gap", "drop", "malformed"):
+            sim.inject(fault)
+            await asyncio.sleep(6)
+        await stream.unsubscribe("book:BTC-USDT")
+        await stream.subscribe("book:BTC-USDT")
+        await asyncio.sleep(6)
+
+    lines = recorded(tmp_path, scenario, dialect, redundancy=2, rotate_after=12, depth=5, every=0.25)
+    books = [orjson.loads(line) for line in lines if b'"type":"book"' in line]
+    assert len(books) > 150
+    assert {book["recv"] % 250_000_000 for book in books} == {0}
+    assert max(len(book["bids"]) for book in books) == 5
+    same(tmp_path, lines)
+    assert [line for line in replayed(tmp_path)[0] if b'"type":"book"' in line] == [
+        line for line in lines if b'"type":"book"' in line
+    ], "the instruments take turns as they did"
+
+
+def test_the_text_of_books_that_came_at_fixed_times_is_all_there(tmp_path):
+    async def scenario(sim: Simulator, stream: Stream) -> None:
+        await subscribed(stream, "book:BTC-USDT")
+        await asyncio.sleep(5)
+
+    recorded(tmp_path, scenario, depth=5, every=1)
+    received = [orjson.loads(line) for path in found([tmp_path]) for line in read(path)]
+    changes = [call["text"].encode() for call in received if call["dir"] == "recv" and '"action"' in call["text"]]
+
+    async def again() -> tuple[list[bytes], list[bytes]]:
+        raw, parsed = Kept(), Kept()
+        async with Playback([tmp_path], [(raw, LaneOptions(form="raw")), (parsed, LaneOptions())]) as playback:
+            await playback.wait()
+        return raw.lines, parsed.lines
+
+    raw, parsed = testing.run(again)
+    assert [line.rstrip(b"\n") for line in raw if b'"action"' in line] == changes
+    assert len(changes) > sum(b'"type":"book"' in line for line in parsed) >= 4

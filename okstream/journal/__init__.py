@@ -223,6 +223,13 @@ class Journal:
         """A session ends; `lost` unless we end it ourselves."""
         self._call(dir="close", conv=conversation, wall=wall, lost=lost, why=why)
 
+    def sampling(self, depth: int, every: int) -> None:
+        """From now on books come at fixed times, each `every` ns."""
+        self._call(dir="sampling", depth=depth, every=every)
+
+    def sampled(self, wall: int) -> None:
+        self._call(dir="sample", wall=wall)
+
     def said(self, status: Status) -> None:
         """A link or the stream says what became of it."""
         self._call(

@@ -19,6 +19,7 @@ from okstream.feed.continuity import Delivery
 from okstream.feed.source import Source
 from okstream.journal import JOURNAL
 from okstream.records import Status
+from okstream.sampling import Sampling
 from okstream.session import Session
 from okstream.session.budget import Budget
 from okstream.session.secrecy import MASK
@@ -98,8 +99,10 @@ class Replay:
             "group": self._group, "add": self._add, "remove": self._remove, "end": self._end, "open": self._open,
             "keep": self._keep, "want": self._want, "unwant": self._unwant, "call": self._call, "doubt": self._doubt,
             "answer": self._answer, "close": self._close, "say": self._say, "lost": self._lose,
+            "sampling": self._sample_from_here, "sample": self._sample,
         }  # fmt: skip
         self._places: dict[int, Place] = {}
+        self._sampling: Sampling | None = None
         self._begin("")
 
     def take(self, line: bytes) -> None:
@@ -249,6 +252,8 @@ class Replay:
         place.feeds[feed.traits.key] = feed
         if canary:
             self._canaries.add(feed)
+        else:
+            self._feeds[feed] = None
 
     def _keep(self, call: Call) -> None:
         _known(self._place(call), calls.text(call, "key")).keep()
@@ -263,11 +268,24 @@ class Replay:
         if feed in self._canaries:
             self._canaries.discard(feed)
         else:
+            del self._feeds[feed]
             self._forget(feed)
 
     def _end(self, call: Call) -> None:
         self.wall = calls.wall(call)
         self._hand_over([ended(_known(self._place(call), calls.text(call, "key")), self.wall)])
+
+    def _sample_from_here(self, call: Call) -> None:
+        depth, every = calls.get(call, "depth", int), calls.get(call, "every", int)
+        if depth < 1 or every < 1:
+            raise JournalError("no book comes at such times")
+        self._sampling = Sampling(depth, every / 1e9, lambda: self._feeds, self._deliver)
+
+    def _sample(self, call: Call) -> None:
+        if self._sampling is None:
+            raise JournalError("its books come as changes, not at fixed times")
+        self.wall = calls.wall(call)
+        self._sampling.look(self.wall)
 
     def _say(self, call: Call) -> None:
         self.wall = calls.wall(call)
@@ -309,6 +327,8 @@ class Replay:
         for place in self._places.values():
             for feed in place.feeds.values():
                 self._forget(feed)
+        self._feeds: dict[Feed, None] = {}
+        self._sampling = None
         self.instance = instance or None
         self._segment = 1
         self._statements = Statements(instance)
@@ -321,7 +341,8 @@ class Replay:
         if self._canaries:
             deliveries = [delivery for delivery in deliveries if delivery.feed not in self._canaries]
         if deliveries:
-            self._deliver(deliveries)
+            deliver = self._deliver if self._sampling is None else self._sampling.put
+            deliver(deliveries)
 
     def _talk(self, call: Call) -> Talk:
         number = calls.get(call, "conv", int)
