@@ -22,8 +22,11 @@ check: $(READY)  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_layers.py
 
+# Tests wait a lot, so there are more workers than cores; they start many processes, which should not compile each time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(16, 2 * os.cpu_count()))')
+test: export PYTHONDONTWRITEBYTECODE :=
 test: check  ## every check and every test
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 bench: $(READY)  ## speed against a plain script, side by side
 	$(BIN)/python -m benchmarks

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -22,6 +23,12 @@ def recordings() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"OKSTREAM_RECORDINGS names {folder}, which is no folder"
     return path
+
+
+def pytest_collection_finish() -> None:
+    """Take what has been imported and collected out of the reach of the garbage collector: many tests wait for it."""
+    gc.collect()
+    gc.freeze()
 
 
 MARKERS = ("marker-key-7c1e", "marker-secret-9f2b", "marker-phrase-4d0a")

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,11 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
 def unit(name: str) -> str:
@@ -57,7 +62,7 @@ def absolute(name: str, node: ast.ImportFrom) -> list[str]:
 def imports(name: str) -> set[str]:
     """Return the whole names of everything that module `name` imports anywhere, those for type checks included."""
     found: set[str] = set()
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -130,7 +135,7 @@ def test_records_are_imported_without_any_dependency_but_orjson():
 @pytest.mark.parametrize("name", MODULES)
 def test_nothing_is_printed(name):
     """stdout is data: only a sink writes there."""
-    calls = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(tree(name)) if isinstance(node, ast.Call)]
     assert not [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
 
 
