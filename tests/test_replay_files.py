@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import os
 import signal
@@ -29,6 +30,7 @@ from okstream.records import Trade
 from okstream.replay import Replay
 from okstream.replay.playback import Playback
 from okstream.replay.recordings import calls
+from okstream.zstd import ZstdCompressor, compressor
 
 OKSTREAM = str(Path(sys.executable).with_name("okstream"))
 SHARED = os.environ.get("OKSTREAM_RECORDINGS")
@@ -239,26 +241,28 @@ def test_a_journal_is_played_as_fast_as_is_asked_for(tmp_path, speed, takes):
     assert testing.run(whole) == pytest.approx(takes, abs=1.0)
 
 
-def test_what_is_before_and_after_the_damage_is_played_and_the_damage_said(tmp_path):
+def test_what_is_before_and_after_the_damage_is_played_and_the_damage_said(tmp_path, caplog):
     first, second = tmp_path / "1", tmp_path / "2"
     live, later = journalled(first), journalled(second)
     (path,) = first.iterdir()
     path.write_bytes(path.read_bytes()[:-9])
     lines, _, error = played(first, second)
     assert str(path) in str(error)
-    assert "ends in the middle" in str(error)
+    assert f"{path}: it ends in the middle" in caplog.text
     assert lines[-len(later) :] == later
     before = lines[: -len(later)]
     assert before == live[: len(before)]
     assert len(before) > 10
 
 
-def test_a_missing_segment_ends_that_journal(tmp_path):
+def test_a_missing_segment_ends_that_journal_and_is_said_once(tmp_path, caplog):
     live = journalled(tmp_path, segment_bytes=3000)
     files = found([tmp_path])
     files[1].unlink()
     lines, _, error = played(tmp_path)
-    assert "segment 3" in str(error)
+    assert f"{len(files) - 2} of {len(files) - 1} files" in str(error)
+    (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert "it is segment 3" in said
     assert lines == live[: len(lines)]
     assert 0 < len(lines) < len(live)
 
@@ -275,6 +279,79 @@ def test_a_sink_that_fails_ends_a_replay_and_no_file_is_refused_at_once(tmp_path
         Playback([tmp_path / "empty"])
     with pytest.raises(ConfigError, match="speed"):
         Playback([tmp_path], speed=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"type":"status","venue":"okx","channel":null,"inst":null,"ts":null,"recv":1}\n', "delivered already"),
+        (b'{"manifest":1,"segment":"x.jsonl"}\n', "manifest"),
+        (b'{"state":1,"sink":"a","template":"x.jsonl"}\n{"lasts":[]}\n', "what a file sink remembers"),
+        (b'{"time":1,"identity":"a","reason":"b","recv":1,"type":"trade","venue":"okx","line":""}\n', "dead letters"),
+        (b'{"arg":{"channel":"trades"},"data":[]}\n', "not when each came"),
+        (b'[{"channel":"ok_sub_spot_btc_usdt_ticker","data":{}}]\n', "not when each came"),
+        (gzip.compress(b"{}", mtime=0), "unpack it first"),
+        (b"", "it is empty"),
+        (b"\n\n", "it is empty"),
+        (b"[1]\n", "no journal and no recording"),
+        (b"[[1]]\n", "no journal and no recording"),
+        (b"[source]\n", "no journal and no recording"),
+        (bytes(99), "no text"),
+        (b"\x28\xb5", "no text"),
+        (b'{"dir":"journal"}\n', "segment is not what it should be"),
+    ],
+)
+def test_what_is_no_journal_is_called_what_it_is(tmp_path, content, said):
+    path = tmp_path / "any"
+    path.write_bytes(content)
+    lines, _, error = played(path)
+    assert lines == []
+    assert str(error).startswith(f"{path}:")
+    assert said in str(error)
+
+
+def test_what_is_no_file_is_refused_before_anything_is_played(tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place, said in (("-", "not stdin"), (pipe, "a pipe"), ("/dev/null", "a device"), (tmp_path, "one by one")):
+        with pytest.raises(ConfigError, match=said):
+            Playback([place])
+
+
+def test_segments_follow_each_other_however_their_files_are_named_and_each_is_played_once(tmp_path):
+    one, other = (journalled(tmp_path / name, segment_bytes=3000) for name in ("1", "2"))
+    for number, path in enumerate(found([tmp_path / "2", tmp_path / "1"])):
+        path.rename(tmp_path / "1" / f"{7 * number % 100:02}.jsonl.zst")
+    files = sorted((tmp_path / "1").iterdir())
+    assert len(files) > 6
+    lines, _, error = played(files[3], *reversed(files), tmp_path / "1")
+    assert error is None
+    assert sorted([lines[: len(one)], lines[len(one) :]]) == sorted([one, other])
+
+
+def test_of_a_folder_only_journals_are_played_unless_it_has_none(tmp_path):
+    live = journalled(tmp_path / "journal")
+    record = tmp_path / "out" / "BTC-USDT.000001.jsonl.zst"
+    record.parent.mkdir()
+    record.write_bytes(compressor(3).compress(live[0], ZstdCompressor.FLUSH_FRAME))
+    lines, _, error = played(tmp_path)
+    assert (lines, error) == (live, None)
+    with pytest.raises(ConfigError, match="delivered already"):
+        Playback([tmp_path / "out"])
+
+
+def test_of_several_files_each_is_said_that_cannot_be_played_to_its_end(tmp_path, caplog):
+    live = journalled(tmp_path / "journal")
+    texts = [tmp_path / "1", tmp_path / "2"]
+    for text in texts:
+        text.write_text("hello\n")
+    lines, _, error = played(texts[0], tmp_path / "journal", texts[1])
+    assert lines == live
+    assert str(error) == f"2 of 3 files could not be played to their end, the first of them {texts[0]}"
+    assert [record.message.partition(": ")[0] for record in caplog.records if record.levelname == "ERROR"] == [
+        str(text) for text in texts
+    ]
 
 
 # -- the command line
@@ -331,7 +408,8 @@ def test_what_cannot_be_replayed_has_an_exit_code(tmp_path):
     text.write_text("hello\n")
     done = ran("replay", text)
     assert done.returncode == 4
-    assert done.stderr.decode() == f"okstream: {text}:1: it is no line of a journal\n"
+    assert done.stderr.decode().startswith(f"okstream: {text}: it is no journal and no recording; a replay takes")
+    assert done.stderr.count(b"\n") == 1
     assert ran("replay", "--speed", "fast", text).returncode == 2
     assert ran("record", "--venue", "sim", "-o", text, "ticker:BTC-USDT").returncode == 5
     assert ran("record", "--venue", "sim", "-o", "x/{segment}", "ticker:BTC-USDT").returncode == 2

@@ -11,8 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+import orjson
+
 from okstream.errors import ConfigError, JournalError
 from okstream.zstd import MAGIC, ZstdCompressor, ZstdDecompressor, ZstdError, compressor
+
+from .strangers import stranger
 
 PART = ".part"
 SUFFIX = ".jsonl.zst"
@@ -29,6 +33,9 @@ _MOST = 256 << 20
 """Bytes that one frame may hold, and one line of a plain file: what is longer is no journal."""
 
 _PIECE = 1 << 18
+_FIRST = 1 << 16
+"""Bytes within which the first line of a journal ends."""
+
 _FIELDS = frozenset({"date", "time", "instance", "segment"})
 
 
@@ -142,23 +149,84 @@ class Segments:
 
 def found(places: list[Path]) -> list[Path]:
     """
-    Return the files that `places` name: files as they are, of a folder its segments in order.
+    Return the files that `places` name, in the order in which they are read.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: as `journals` does.
     """
-    files: list[Path] = []
+    return [path for journal in journals(places) for path in journal]
+
+
+def journals(places: list[Path]) -> list[list[Path]]:
+    """
+    Return the journals and recordings that `places` name: files as they are, of a folder the segments in it.
+
+    Each has its segments in the order of their numbers, and stands where the first of them did.
+
+    Raises:
+        ConfigError: there is none, or it cannot be looked at.
+    """
+    firsts: dict[Path, bytes] = {}
     for place in places:
-        if place.is_dir():
-            inside = [path for path in place.rglob("*") if path.name.removesuffix(PART).endswith(SUFFIX)]
-            if not inside:
-                raise ConfigError(f"{place}: there is no journal in this folder, no *{SUFFIX}")
-            files += sorted(inside)
-        elif place.is_file():
-            files.append(place)
-        else:
-            raise ConfigError(f"{place}: there is no such file")
-    return files
+        try:
+            firsts |= {path: first for path, first in _named(place).items() if path not in firsts}
+        except OSError as error:
+            raise ConfigError(f"{error.filename or place}: {error.strerror}") from None
+    named: dict[str | Path, list[tuple[int, Path]]] = {}
+    for path, first in firsts.items():
+        instance, segment = _head(first)
+        named.setdefault(instance or path, []).append((segment, path))
+    return [[path for _, path in sorted(segments)] for segments in named.values()]
+
+
+def _named(place: Path) -> dict[Path, bytes]:
+    """Return the files that `place` names, with what each begins with. Raises ConfigError and OSError."""
+    if place.is_dir():
+        return _inside(place)
+    if place.is_file():
+        return {place: _first(place)}
+    if place.exists():
+        raise ConfigError(f"{place}: a replay reads files, and this is a pipe or a device")
+    stdin = "; a replay reads files, not stdin" if str(place) == "-" else ""
+    raise ConfigError(f"{place}: there is no such file{stdin}")
+
+
+def _inside(folder: Path) -> dict[Path, bytes]:
+    """Return what in `folder` may be segments. Raises ConfigError where nothing may."""
+    inside = sorted(path for path in folder.rglob("*") if path.name.removesuffix(PART).endswith(SUFFIX))
+    firsts = {path: _first(path) for path in inside}
+    wrong = {path: why for path, first in firsts.items() if first and (why := stranger(first)) is not None}
+    if len(wrong) < len(firsts):
+        return {path: first for path, first in firsts.items() if path not in wrong}
+    for path, why in wrong.items():
+        raise ConfigError(f"{path}: {why}")
+    named = "; name recordings one by one" if any(folder.rglob("*.jsonl")) else ""
+    raise ConfigError(f"{folder}: there is no journal in this folder, no *{SUFFIX}{named}")
+
+
+def _first(path: Path) -> bytes:
+    """Return the first line of a file, nothing where that is too long or cannot be read. Raises OSError."""
+    with path.open("rb") as file:
+        piece = file.read(_FIRST)
+    if piece.startswith(MAGIC):
+        try:
+            piece = ZstdDecompressor().decompress(piece, _FIRST)
+        except ZstdError:
+            return b""
+    line, end, _ = piece.partition(b"\n")
+    return line + end if end or len(piece) < _FIRST else b""
+
+
+def _head(first: bytes) -> tuple[str | None, int]:
+    """Return which journal a file that begins with the line `first` is of, and its number there."""
+    try:
+        head = orjson.loads(first)
+    except ValueError:
+        return None, 0
+    match head:
+        case {"dir": "journal", "instance": str(instance), "segment": int(segment)}:
+            return instance, segment
+    return None, 0
 
 
 def read(path: Path, progress: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:

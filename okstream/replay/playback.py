@@ -25,7 +25,8 @@ from okstream.fanout.lanes import Lanes
 from okstream.fanout.pump import Surroundings
 from okstream.feed import Feed
 from okstream.feed.continuity import Delivery
-from okstream.journal.volumes import found, read
+from okstream.journal.strangers import stranger
+from okstream.journal.volumes import journals, read
 from okstream.options import MIB, LaneOptions
 from okstream.places import cancelled, finished
 from okstream.records import AnyRecord
@@ -76,7 +77,8 @@ class Playback:
     ) -> None:
         if speed is not None and not speed > 0:
             raise ConfigError(f"a speed is more than 0, not {speed:g}")
-        self.files = found([Path(place) for place in places])
+        self._journals = journals([Path(place) for place in places])
+        self.files = [path for journal in self._journals for path in journal]
         self._venue = venue
         self._speed = speed
         self._progress = progress
@@ -89,7 +91,6 @@ class Playback:
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._failure: BaseException | None = None
-        self._wrong: JournalError | None = None
         self._began: tuple[float, int] | None = None
         self._iteration: Iteration | None = None
         self.lost = 0
@@ -154,18 +155,23 @@ class Playback:
         self.lost = await self._lanes.close(drain)
 
     async def _play(self) -> None:
-        for path in self.files:
-            try:
-                await self._one(path)
-            except JournalError as error:
-                if len(self.files) > 1:
+        wrong: list[Path] = []
+        for journal in self._journals:
+            for number, path in enumerate(journal):
+                try:
+                    await self._one(path)
+                except JournalError as error:
+                    self.replay.leave()
+                    if len(self.files) == 1:
+                        raise
                     log.error("%s", error)
-                self._wrong = self._wrong or error
-                self.replay.leave()
-        if self._wrong is None and self.replay.lost:
-            self._wrong = JournalError(f"{self.replay.lost} inputs are missing in the journal: gaps say where")
-        if self._wrong is not None:
-            raise self._wrong
+                    wrong += journal[number:]
+                    break
+        if wrong:
+            how_many = f"{len(wrong)} of {len(self.files)} files"
+            raise JournalError(f"{how_many} could not be played to their end, the first of them {wrong[0]}")
+        if self.replay.lost:
+            raise JournalError(f"{self.replay.lost} inputs are missing in the journal: gaps say where")
 
     async def _one(self, path: Path) -> None:
         for number, call in enumerate(self._calls(path), 1):
@@ -184,6 +190,8 @@ class Playback:
         first = next(lines, None)
         if first is None:
             raise JournalError(f"{path}: it is empty")
+        if (why := stranger(first)) is not None:
+            raise JournalError(f"{path}: {why}")
         if recordings.is_recording(first):
             yield from recordings.calls(path, self._venue, self._progress)
             return
