@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test check bench soak clean
 .DEFAULT_GOAL := test
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(wildcard compiled/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
@@ -37,4 +37,4 @@ soak: $(READY)  ## all faults in random order for SECONDS seconds; SEED= repeats
 	SEED=$(SEED) PYTHONPATH=tests $(BIN)/python -m soak $(SECONDS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist okstream/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,8 @@ okstream: market data of the OKX family of exchanges.
 The public names, and no more; each is imported when it is first used, so that the command line starts fast.
 """
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .version import VERSION as __version__
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from .stream import Stream
     from .venues import Venue
     from .venues import find as find_venue
+
+if os.environ.get("OKSTREAM_PURE"):
+    # What is compiled is as if it were not there, and Python does its work.
+    sys.modules["okstream._compiled"] = None  # type: ignore[assignment]
 
 _HOMES = {
     "BookView": "book",

@@ -2,6 +2,7 @@
 
 import base64
 from collections import defaultdict
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import orjson
 import pytest
+from both import LEVELS
 from exchange import RECV, V3, V5, Call, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from okstream.dialects import Dialect
+from okstream.feed import chain
 from okstream.records import Book
 from okstream.venues import V3_LIMITS, V5_LIMITS, Limits
 
@@ -23,6 +26,13 @@ FILES = {
     "okcoin-v3/2021-04-public.jsonl": (V3, V3_LIMITS, None),
 }
 SIDES = ("bids", "asks")
+
+
+@pytest.fixture(scope="module", autouse=True, params=LEVELS)
+def _of_each_kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "Levels", request.param)
+        yield
 
 
 @cache
