@@ -106,7 +106,7 @@ def test_the_example_has_a_table_of_every_sink_with_all_its_options_and_no_other
         ("[[source]]\nsubscriptions = []", "source[0].venue is missing"),
         ("[[source]]\nvenue = 'okx'\nsubscriptions = []", "source[0].subscriptions: is empty"),
         ("not toml at all", "config.toml: "),
-        ('drain = "soon"\n' + MINIMAL, "drain: 'soon' is no duration above 0; write 100ms, 0.5s, 2m or 1h"),
+        ('drain = "soon"\n' + MINIMAL, "drain: 'soon' is no duration above 0; write 100ms, 0.5s, 2m or 1h30m"),
         ("drain = 0\n" + MINIMAL, "drain: "),
         ('rotate_after = "9s"\n' + MINIMAL, "rotate_after: "),
         ("redundancy = 0\n" + MINIMAL, "redundancy: "),
@@ -124,7 +124,7 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path, text, complaint):
 
 @pytest.mark.parametrize(
     ("text", "span"),
-    [("0.5", 0.5), (".5", 0.5), ("100ms", 0.1), ("1s", 1), ("2m", 120), ("1.5h", 5400), ("1d", 86400)],
+    [("0.5", 0.5), (".5", 0.5), ("100ms", 0.1), ("1s", 1), ("90s", 90), ("2m", 120), ("1.5h", 5400), ("1d", 86400)],
 )
 def test_durations_are_numbers_with_or_without_a_unit(tmp_path, text, span):
     assert seconds(text) == pytest.approx(span)
@@ -132,7 +132,16 @@ def test_durations_are_numbers_with_or_without_a_unit(tmp_path, text, span):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "0ms", "-1", "1 s", "1S", "s", "nan", "inf", "1e3", "1.2.3", "100000d", "١s"]
+    ("text", "span"),
+    [("1m30s", 90), ("1h30m", 5400), ("1d12h", 129_600), ("1m500ms", 60.5), ("1h0m1s", 3601), ("2m.5s", 120.5)],
+)
+def test_a_duration_may_have_several_units_the_largest_first(text, span):
+    assert seconds(text) == pytest.approx(span)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "0h0m", "-1", "1 s", "1S", "s", "nan", "inf", "1e3", "1.2.3", "100000d", "١s", "1m1m", "1s1m", "1m30"],
 )
 def test_what_is_no_duration_is_refused_with_one_that_is(text):
     with pytest.raises(ConfigError, match="is no duration above 0; write 100ms"):

@@ -116,6 +116,27 @@ def test_segments_follow_each_other_by_size_and_by_time(tmp_path):
     assert max(path.stat().st_size for path in files) < 30_000
 
 
+def test_a_segment_holds_so_many_seconds_and_no_more_however_late_it_is_written(tmp_path):
+    """What has no time of its own is of the same segment as what came before it."""
+
+    async def scenario():
+        journal = Journal(str(tmp_path), segment_seconds=90)
+        journal.open("5f2c", 0)
+        number = opened(journal)
+        for second in range(7, 400, 7):
+            journal.frame(number, FRAME, False, float(second), second * NS)
+            journal.doubted(number)
+        await journal.close()
+
+    asyncio.run(scenario())
+    segments = [written(path)[1:] for path in sorted(tmp_path.iterdir())]
+    walls = [[line["wall"] // NS for line in lines if "wall" in line] for lines in segments]
+    assert [(times[0], times[-1]) for times in walls] == [(0, 84), (91, 175), (182, 266), (273, 357), (364, 399)]
+    assert [kinds(lines)[-1] for lines in segments] == ["doubt"] * 5
+    with pytest.raises(ConfigError, match="1 s or longer"):
+        Journal(str(tmp_path), segment_seconds=0.5)
+
+
 def frames() -> Iterator[tuple[bytes, bool]]:
     """What an exchange may say of a login that it does not like, in plain and in Deflate."""
     key, secret, word = SECRETS.secrets

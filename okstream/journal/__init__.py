@@ -7,20 +7,14 @@ Rule 3: what is missing is said, in the journal itself and in the log.
 """
 
 import asyncio
-import base64
 import logging
 import threading
-import zlib
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import orjson
-
-from okstream.errors import InflateError, SinkError
+from okstream.errors import ConfigError, SinkError
 from okstream.feed import Feed
-from okstream.inflate import CAP, inflate
 from okstream.records import SCHEMA, Status
 from okstream.rest import shown
 from okstream.session.secrecy import Secrecy
@@ -29,6 +23,7 @@ from okstream.venues import Venue
 from okstream.version import VERSION
 
 from .volumes import FRAME_BYTES, Segments, template
+from .writing import CALL_BYTES, Frame, Writer, line
 
 log = logging.getLogger("okstream.journal")
 
@@ -43,10 +38,7 @@ FLUSH = 1.0
 _CLOSING = 10.0
 """Seconds that the disk has at the end: one that hangs must not keep the process from ending."""
 
-_CALL_BYTES = 500
 _MUCH = FRAME_BYTES
-
-_Frame = tuple[int, bytes, bool, float, int]
 
 
 class Journal:
@@ -58,11 +50,11 @@ class Journal:
     Args:
         place: a folder, or a path with fields, see journal/volumes.py.
         limit: bound of what waits, bytes: beyond it frames are left out, beyond its double the journal ends.
-        segment_bytes, segment_seconds: when the next segment begins.
+        segment_bytes, segment_seconds: when the next segment begins; of seconds 1 or more.
         flush: seconds after which what came is on the disk.
 
     Raises:
-        ConfigError: `place` cannot name segments.
+        ConfigError: `place` cannot name segments, or they are too short.
     """
 
     def __init__(
@@ -75,12 +67,14 @@ class Journal:
         flush: float = FLUSH,
     ) -> None:
         template(place)
+        if segment_seconds < 1:
+            raise ConfigError(f"journal: a segment lasts 1 s or longer, not {segment_seconds:g} s")
         self.limit = limit
         self.lost = 0
         self._place = place
         self._segment = (segment_bytes, segment_seconds)
         self._flush = flush
-        self._queue: deque[_Frame | dict[str, Any]] = deque()
+        self._queue: deque[Frame | dict[str, Any]] = deque()
         self._put = 0
         self._taken = 0
         self._missing = 0
@@ -89,7 +83,7 @@ class Journal:
         self._groups = 0
         self._budgets: dict[str, int] = {}
         self._wake = threading.Event()
-        self._writer: _Writer | None = None
+        self._writer: Writer | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -111,14 +105,14 @@ class Journal:
         head = {"dir": "journal", "journal": JOURNAL, "version": VERSION, "records": SCHEMA, "instance": instance}
 
         def first(number: int, lines: int) -> bytes:
-            return _line({**head, "segment": number, "first": lines})
+            return line({**head, "segment": number, "first": lines})
 
         segments = Segments(self._place, instance, first, *self._segment)
         try:
             segments.open(wall)
         except OSError as error:
             raise SinkError(f"journal: {self._place}: {error.strerror}") from None
-        self._writer = _Writer(segments, self._queue, self._wake, self._flush, wall, self._took)
+        self._writer = Writer(segments, self._queue, self._wake, self._flush, wall, self._took)
         self._thread = threading.Thread(target=self._writer.run, name="okstream journal", daemon=True)
         self._thread.start()
 
@@ -140,7 +134,7 @@ class Journal:
 
     def frame(self, conversation: int, data: bytes, binary: bool, now: float, wall: int) -> None:
         """A session takes a frame."""
-        size = len(data) + _CALL_BYTES
+        size = len(data) + CALL_BYTES
         if self._missing or self._ended or self._put - self._taken + size > self.limit:
             if self._ended or self._put - self._taken + size > self.limit // (2 if self._missing else 1):
                 self._lose()
@@ -248,7 +242,7 @@ class Journal:
             return
         if self._missing:
             self._tell()
-        self._put += _CALL_BYTES
+        self._put += CALL_BYTES
         self._queue.append(call)
 
     def _lose(self) -> None:
@@ -260,134 +254,10 @@ class Journal:
 
     def _tell(self) -> None:
         """Say how many inputs are missing here."""
-        self._put += _CALL_BYTES
+        self._put += CALL_BYTES
         self._queue.append({"dir": "lost", "count": self._missing})
         self._missing = 0
 
     def _took(self, size: int) -> None:
         """Called in the thread, which alone counts here."""
         self._taken += size
-
-
-class _Writer:
-    """
-    Makes lines of what is in `queue`, and writes them; in a thread of its own.
-
-    `failing` is why nothing can be written at present.
-    """
-
-    def __init__(
-        self,
-        segments: Segments,
-        queue: deque[_Frame | dict[str, Any]],
-        wake: threading.Event,
-        flush: float,
-        wall: int,
-        took: Callable[[int], None],
-    ) -> None:
-        self.failing: str | None = None
-        self.finishing = False
-        self.secrecies: dict[int, Secrecy] = {}
-        self._segments = segments
-        self._queue = queue
-        self._wake = wake
-        self._flush = flush
-        self._wall = wall
-        self._took = took
-        self._lines: list[bytes] = []
-        self._size = 0
-
-    def run(self) -> None:
-        """Write until told to finish."""
-        try:
-            finishing = False
-            while not finishing:
-                finishing = self.finishing  # looked at first: what comes with it is written, too
-                if not finishing:
-                    self._wake.wait(self._flush)
-                    self._wake.clear()
-                while self._write():
-                    pass
-            self._segments.close()
-        except Exception as error:  # the boundary of the thread: whatever it is, the stream goes on
-            self.failing = f"{type(error).__name__}: {error}"
-            log.exception("journal: it ends here")
-
-    def _write(self) -> bool:
-        """Write one frame of the file; return whether there is more."""
-        if not self._lines:
-            self._make()
-        if not self._lines:
-            return False
-        try:
-            self._segments.write(self._lines, self._wall)
-            self._lines = []
-            self._took(self._size)
-            if self._segments.due(self._wall):
-                self._segments.close()
-        except OSError as error:
-            if self.failing is None:
-                log.error("journal: it cannot be written: %s; trying on", error.strerror)
-            self.failing = error.strerror
-            return False
-        if self.failing is not None:
-            self.failing = None
-            log.warning("journal: it can be written again")
-        return bool(self._queue)
-
-    def _make(self) -> None:
-        self._size = size = 0
-        while self._queue and size < FRAME_BYTES:
-            entry = self._queue.popleft()
-            size += _CALL_BYTES
-            if isinstance(entry, dict):
-                self._wall = max(self._wall, entry.get("wall") or 0)
-                self._lines.append(self._call(entry))
-            else:
-                conversation, data, binary, now, wall = entry
-                size += len(data)
-                self._wall = wall
-                if (secrecy := self.secrecies.get(conversation)) is not None:
-                    data = _masked(secrecy, data, binary)
-                head = {"dir": "recv", "conv": conversation, "now": now, "wall": wall}
-                self._lines.append(_line(head | _content(data, binary)))
-        self._size = size
-
-    def _call(self, call: dict[str, Any]) -> bytes:
-        secrecy = self.secrecies.get(call.get("conv", 0))
-        if secrecy is not None and call["dir"] == "send" and secrecy.masked(call["text"]) != call["text"]:
-            secrecy.add(call["text"])  # its signature is as good as the secret for half a minute
-            call = {**call, "text": None}
-        elif call["dir"] == "close":
-            self.secrecies.pop(call["conv"], None)
-        return _line(call)
-
-
-def _content(data: bytes, binary: bool) -> dict[str, str]:
-    """Return what of a line holds a frame: `b64` of a binary one, `text`, or `raw` where that is not UTF-8."""
-    if binary:
-        return {"b64": base64.b64encode(data).decode()}
-    try:
-        return {"text": data.decode()}
-    except UnicodeDecodeError:
-        return {"raw": base64.b64encode(data).decode()}
-
-
-def _masked(secrecy: Secrecy, data: bytes, binary: bool) -> bytes:
-    """Return a frame without what is secret in it."""
-    try:
-        text = inflate(data, CAP) if binary else data
-    except InflateError:
-        return data
-    shown = text.decode("utf-8", "surrogateescape")
-    if (masked := secrecy.masked(shown)) == shown:
-        return data
-    text = masked.encode("utf-8", "surrogateescape")
-    if not binary:
-        return text
-    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return deflate.compress(text) + deflate.flush()
-
-
-def _line(call: dict[str, Any]) -> bytes:
-    return orjson.dumps(call, option=orjson.OPT_APPEND_NEWLINE)

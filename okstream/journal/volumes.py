@@ -105,18 +105,25 @@ class Segments:
 
     def write(self, lines: list[bytes], wall: int) -> None:
         """
-        Append `lines`, the last of them of the time `wall`, as one frame that is on the disk on return.
+        Append `lines`, the first of them of the time `wall`, as one frame that is on the disk on return.
 
         Raises OSError: then none of them is in the file, and the same may be written later.
         """
+        if self.over(wall):
+            self.close()
         if self._file is None:
             self.open(wall)
         self._append(b"".join(lines))
         self.lines += len(lines)
 
-    def due(self, wall: int) -> bool:
-        """Whether it is time for the next segment."""
-        return self._file is not None and (self._written >= self._size or wall >= self._until)
+    def over(self, wall: int) -> bool:
+        """Whether what is of the time `wall` begins the next segment."""
+        return self._file is not None and wall >= self._until
+
+    @property
+    def full(self) -> bool:
+        """Whether the segment is as large as it may be."""
+        return self._file is not None and self._written >= self._size
 
     def close(self) -> None:
         """End the segment: it has its name from now on. Raises OSError."""
