@@ -61,7 +61,7 @@ def outcome(kind: type[Connection], pieces: list[bytes]) -> tuple[object, ...]:
         link = SimpleNamespace(
             wall_ns=lambda: 1,
             cap=CAP,
-            frame=lambda data, binary, recv: frames.append((bytes(data), binary)),
+            hear=lambda heard, binary, recv: frames.extend((data, binary) for data in heard),
             wake=asyncio.Event(),
         )
         protocol = ClientProtocol(parse_uri("ws://127.0.0.1/"), max_size=CAP)

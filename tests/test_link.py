@@ -55,9 +55,9 @@ class Ear:
     def wall_ns(self) -> int:
         return 7
 
-    def frame(self, data: bytes | bytearray | memoryview, binary: bool, recv: int) -> None:
+    def hear(self, frames: list[bytes], binary: bool, recv: int) -> None:
         assert recv == 7
-        self.heard.append((bytes(data), binary))
+        self.heard += [(data, binary) for data in frames]
 
 
 Script = Callable[[ServerConnection], Awaitable[Any]]

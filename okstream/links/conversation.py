@@ -40,6 +40,9 @@ _TOLD_EVERY = 1.0
 
 _LINES_LATE = 10_000
 
+_TOGETHER = 64
+"""Frames whose deliveries are handed over at once: what they bring is made into lines while it is in the caches."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -211,19 +214,27 @@ class Conversation:
             self.changed.set()
             await self._close(connection)
 
-    def frame(self, data: bytes | bytearray | memoryview, binary: bool, recv: int) -> None:
-        """Take one data frame, from within the socket's read."""
-        session = self.session
-        if session is None or self._bug is not None:
-            return
-        self.frames += 1
-        data, now = bytes(data), self._loop.time()
+    def hear(self, frames: list[bytes], binary: bool, recv: int) -> None:
+        """Take the data frames of one read of the socket, from within it."""
+        self.frames += len(frames)
+        now = self._loop.time()
+        for at in range(0, len(frames), _TOGETHER):
+            session = self.session
+            if session is None or self._bug is not None:
+                return
+            self._take(session, frames[at : at + _TOGETHER], binary, now, recv)
+
+    def _take(self, session: Session, frames: list[bytes], binary: bool, now: float, recv: int) -> None:
+        brought: list[Delivery] = []
         if self._journal is not None:
-            self._journal.frame(self._number, data, binary, now, recv)
+            for data in frames:
+                self._journal.frame(self._number, data, binary, now, recv)
         try:
-            deliveries = session.receive(data, binary, now, recv)
-            if deliveries:
-                self._hand_over(deliveries)
+            try:
+                session.receive_all(frames, binary, now, recv, brought)
+            finally:
+                if brought:
+                    self._hand_over(brought)
         except Exception as bug:  # the boundary between the socket's callback and us: nothing may pass it
             self._bug = bug
             self.wake.set()

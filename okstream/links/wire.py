@@ -16,20 +16,24 @@ from websockets.protocol import Event, State
 # First bytes of whole frames: text and binary; close, ping and pong.
 _TEXT, _BINARY = 0x81, 0x82
 _DATA = frozenset({_TEXT, _BINARY})
-_CONTROL = frozenset({0x88, 0x89, 0x8A})
+_KNOWN = _DATA | {0x88, 0x89, 0x8A}
 _MUCH = 64 * 1024
 _PIECE = 16 * 1024
 
 
 class Listener(Protocol):
-    """What takes the frames of a connection: of at most `cap` bytes each; `wake` is set when the connection ends."""
+    """
+    What takes the frames of a connection: of at most `cap` bytes each, all `binary` or none; those of one read at once.
+
+    `wake` is set when the connection ends.
+    """
 
     cap: int
     wake: asyncio.Event
 
     def wall_ns(self) -> int: ...
 
-    def frame(self, data: bytes | bytearray | memoryview, binary: bool, recv: int) -> None: ...
+    def hear(self, frames: list[bytes], binary: bool, recv: int) -> None: ...
 
 
 class Connection(ClientConnection):
@@ -78,40 +82,53 @@ class Connection(ClientConnection):
             self.transport.resume_reading()
 
     def _read(self, data: bytes) -> None:
-        at, size, cap, frame, recv = 0, len(data), self.listener.cap, self.listener.frame, self._recv
+        at, size, cap = 0, len(data), self.listener.cap
+        run, frames = _TEXT, list[bytes]()
         self._needed = 2
         while size - at >= 2:
             kind, length, start = data[at], data[at + 1], at + 2
-            if length == 126:
-                start += 2
-                length = int.from_bytes(data[at + 2 : start])
-            elif length > 126:
-                start += 8
+            masked = length > 127
+            if length == 126 and size - at >= 4:
+                start = at + 4
+                length = data[at + 2] << 8 | data[at + 3]
+            elif length >= 126:
+                start += 2 if length == 126 else 8
                 length = int.from_bytes(data[at + 2 : start])
             stop = start + length
-            if data[at + 1] > 127 or length > cap or (kind not in _DATA and kind not in _CONTROL):
+            if kind == run and not masked and length <= cap and stop <= size:
+                frames.append(data[start:stop])
+                at = stop
+                continue
+            if masked or length > cap or kind not in _KNOWN:
                 self._plain = False
             elif stop > size:
                 self._needed = stop - at
                 break
-            elif kind in _DATA:
-                frame(data[start:stop], kind == _BINARY, recv)
-                at = stop
-                continue
-            else:
+            frames = self._heard(frames, run)
+            if self._plain:
+                if kind in _DATA:
+                    run = kind
+                    continue
                 super().data_received(data[at:stop])
                 at = stop
                 self._plain = self.protocol.state is State.OPEN
             if not self._plain:
                 super().data_received(data[at:])
                 return
+        self._heard(frames, run)
         self._rest += data[at:]
+
+    def _heard(self, frames: list[bytes], kind: int) -> list[bytes]:
+        """Hand `frames` over, all of one kind; return where the next are put."""
+        if frames:
+            self.listener.hear(frames, kind == _BINARY, self._recv)
+        return []
 
     def process_event(self, event: Event) -> None:
         if type(event) is not Frame or event.opcode > Opcode.BINARY:
             super().process_event(event)
         elif self._opcode is None and event.fin:
-            self.listener.frame(event.data, event.opcode is Opcode.BINARY, self._recv)
+            self.listener.hear([bytes(event.data)], event.opcode is Opcode.BINARY, self._recv)
         else:
             self._fragment(event)
 
@@ -121,7 +138,7 @@ class Connection(ClientConnection):
         self._fragments.append(bytes(event.data))
         if event.fin:
             opcode, self._opcode = self._opcode, None
-            self.listener.frame(b"".join(self._fragments), opcode is Opcode.BINARY, self._recv)
+            self.listener.hear([b"".join(self._fragments)], opcode is Opcode.BINARY, self._recv)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -177,20 +177,33 @@ class Session:
         Never raises for what the exchange sends: an unreadable frame is counted, and opens a gap for every
         subscription that may have lost something by it.
         """
+        brought: list[Delivery] = []
+        self.receive_all((data,), binary, now, recv, brought)
+        return brought
+
+    def receive_all(
+        self, frames: Iterable[bytes], binary: bool, now: float, recv: int, brought: list[Delivery]
+    ) -> None:
+        """Take several frames of one read; append to `brought` what they bring. See `receive`."""
         self.heartbeat.beat(now)
-        try:
-            text = inflate(data, self._terms.cap) if binary else data
-            token = self._dialect.route(text)
-            if token is not None and (source := self._routes.get(token)) is not None:
-                deliveries = self._known(source, text, recv)
-                if deliveries is not None:
-                    return deliveries
-            messages = self._dialect.read(text)
-        except (InflateError, DecodeError) as error:
-            return self._unreadable(error, self._sources.values(), recv)
-        if len(messages) == 1 and type(messages[0]) is Push:
-            return self._push(messages[0], recv, text, len(text))
-        return self._several(messages, text, now, recv)
+        cap, route, routes = self._terms.cap, self._dialect.route, self._routes
+        for frame in frames:
+            try:
+                text = inflate(frame, cap) if binary else frame
+                token = route(text)
+                if token is not None and (source := routes.get(token)) is not None:
+                    deliveries = self._known(source, text, recv)
+                    if deliveries is not None:
+                        brought += deliveries
+                        continue
+                messages = self._dialect.read(text)
+            except (InflateError, DecodeError) as error:
+                brought += self._unreadable(error, self._sources.values(), recv)
+                continue
+            if len(messages) == 1 and type(messages[0]) is Push:
+                brought += self._push(messages[0], recv, text, len(text))
+            else:
+                brought += self._several(messages, text, now, recv)
 
     def closed(self, recv: int) -> list[Delivery]:
         """The connection is gone: every subscription may lose something from now on, unless another brings it."""
