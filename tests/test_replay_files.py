@@ -163,6 +163,49 @@ def test_a_recording_of_nowhere_wants_a_venue_and_may_have_one(tmp_path):
     assert "word" not in str(played(other)[2])
 
 
+def v1(channel: str, data: str) -> dict[str, Any]:
+    return {"dir": "recv", "text": f'[{{"binary":0,"channel":"{channel}","data":{data}}}]'}
+
+
+def test_a_recording_of_v1_gives_what_the_names_of_its_channels_tell(tmp_path):
+    path = recording(
+        tmp_path / "r.jsonl",
+        {"dir": "open", "url": "wss://real.okex.com:10440/ws/v1"},
+        v1("addChannel", '{"result":true,"channel":"ok_sub_spot_btc_usdt_ticker"}'),
+        v1("ok_sub_spot_btc_usdt_ticker", '{"last":"9","buy":"8","sell":"10","vol":"1","timestamp":1547966728000}'),
+        v1("ok_sub_spot_btc_usdt_deals", '[["7","6395.004","0.0413","14:45:28","ask"]]'),
+        v1("ok_sub_futureusd_btc_depth_next_week", '{"asks":[[6409.26,150]],"bids":[[6406.39,18]],"timestamp":1}'),
+        v1("ok_sub_spot_eos_usdt_balance", '{"info":{"free":{"usdt":608.1},"freezed":{"usdt":1.2}}}'),
+        v1("ok_btccny_ticker", '{"last":"9","buy":"8","sell":"10","vol":"1","timestamp":1547966728000}'),
+    )
+    records = [orjson.loads(line) for line in played(path)[0]]
+    data = [record for record in records if record["type"] not in ("gap", "status")]
+    assert [(record["type"], record["channel"], record["inst"], record.get("account")) for record in data] == [
+        ("ticker", "ticker", "BTC-USDT", None),
+        ("trade", "trades", "BTC-USDT", None),
+        ("book", "book", "BTC-USD-NEXT-WEEK", None),
+        ("balance", "account", "EOS-USDT", "main"),
+        ("ticker", "ok_btccny_ticker", "BTC-CNY", None),
+    ]
+    live = [(said["channel"], said["inst"]) for said in records if said.get("state") == "live" and said["channel"]]
+    assert live[0] == ("ticker", "BTC-USDT")
+
+
+def test_a_recording_of_v3_has_its_account_and_what_has_no_channel_is_named(tmp_path, caplog):
+    """What a user's own software recorded beside it, say."""
+    row = '"currency":"ETH","balance":"1","available":"1","hold":"0","timestamp":"2019-01-01T00:00:00.000Z"'
+    path = recording(
+        tmp_path / "r.jsonl",
+        {"dir": "open", "url": "wss://real.okex.com:8443/ws/v3"},
+        {"dir": "recv", "text": f'{{"table":"spot/account","data":[{{{row}}}]}}'},
+        {"dir": "recv", "text": '{"event":"subscribe","channel":"weather:HK"}'},
+    )
+    records = [orjson.loads(line) for line in played(path)[0]]
+    (balance,) = [record for record in records if record["type"] == "balance"]
+    assert (balance["channel"], balance["account"], balance["currency"]) == ("account", "main", "ETH")
+    assert f"{path}: what came of weather:HK is left out" in caplog.text
+
+
 _TEXTS = st.sampled_from([push(1), OPEN["url"], '{"event":"subscribe"}', "wss://[x"])
 _FRAMES = st.just(base64.b64encode(zlib.compress(push(2).encode(), wbits=-15)).decode())
 _EVENT = st.fixed_dictionaries(

@@ -5,7 +5,7 @@ A dialect says how to ask (login, subscribe, ping) and reads what comes. Everyth
 messages below; everything it cannot read raises DecodeError. docs/adding-a-dialect.md tells how to add one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import orjson
 
 from ..channels import Subscription, unknown
-from ..errors import DecodeError
+from ..errors import ConfigError, DecodeError
 from ..freshness import Pace
 from ..records import DataRecord
 from .signing import Credentials
@@ -163,6 +163,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def subscription(self, key: str) -> Subscription | None:
+        """Return what has this key, in okstream's words where there are some; None for what cannot be asked for."""
+        ...
+
     def decoder(self, sub: Subscription, venue: str) -> Decoder:
         """Return what reads the payloads of `sub` after one subscribe; a new subscribe takes a new decoder."""
         ...
@@ -214,6 +218,17 @@ class Dialect(Protocol):
             DecodeError: it is no message.
         """
         ...
+
+
+def with_key(key: str, subs: Iterable[Subscription], traits: Callable[[Subscription], Traits]) -> Subscription | None:
+    """Return the first of `subs` that has this key, None where none has."""
+    for sub in subs:
+        try:
+            if traits(sub).key == key:
+                return sub
+        except ConfigError:
+            continue
+    return None
 
 
 def guard(decode: Decoder, what: str) -> Decoder:

@@ -38,6 +38,7 @@ from . import (
     okex_v1_names,
     okex_v1_rows,
     text,
+    with_key,
 )
 from .companions import companion
 from .signing import Credentials, hmac_sha256, md5
@@ -63,6 +64,10 @@ def traits(sub: Subscription) -> Traits:
         pace=Pace() if kind in {"ticker", "trades", "book", "levels"} else None,
         canary=companion(sub) if user else None,
     )
+
+
+def subscription(key: str) -> Subscription | None:
+    return with_key(key, okex_v1_names.spellings(key), traits)
 
 
 def decoder(sub: Subscription, venue: str) -> Decoder:

@@ -8,7 +8,7 @@ Contracts had no date but a place in the calendar: BTC-USD-THIS-WEEK, BTC-USD-NE
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..channels import Subscription, no_channel
@@ -92,6 +92,16 @@ def name(sub: Subscription) -> str:
             words = {key: text.lower().replace("-", "_") for key, text in match.groupdict().items()}
             return names[sub.channel].format_map(words)
     raise ConfigError(f"{sub.channel} of {sub.inst!r} does not exist; write {example}")
+
+
+def spellings(name: str) -> Iterator[Subscription]:
+    """Yield what may have this name, those in okstream's words first."""
+    known = parts(name)
+    for channel in CHANNELS:
+        if known is not None and known.inst is not None:
+            yield Subscription(channel, known.inst)
+        yield Subscription(channel, None, (("business", "futures"),))
+    yield Subscription(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from . import (
     hot,
     okex_v3_rows,
     parsed,
+    with_key,
 )
 from .companions import companion
 from .signing import Credentials, hmac_sha256
@@ -202,6 +203,19 @@ def traits(sub: Subscription) -> Traits:
         pace=_PACES.get("candle" if sub.channel.startswith("candle-") else sub.channel),
         canary=companion(sub) if user else None,
     )
+
+
+def subscription(key: str) -> Subscription | None:
+    table, _, value = key.partition(":")
+    filters: list[tuple[str | None, tuple[tuple[str, str], ...]]] = [(value or None, ()), (None, ())]
+    if value:
+        filters += [(None, ((name, value),)) for name in ("currency", "underlying")]
+    business = ("business", table.partition("/")[0])
+    candidates = (
+        Subscription(channel, inst, (*more, *args))
+        for channel in (*CHANNELS, table) for inst, args in filters for more in ((), (business,))
+    )  # fmt: skip
+    return with_key(key, candidates, traits)
 
 
 def decoder(sub: Subscription, venue: str) -> Decoder:

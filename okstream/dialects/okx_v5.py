@@ -36,6 +36,7 @@ from . import (
     hot,
     okx_v5_rows,
     parsed,
+    with_key,
 )
 from .signing import Credentials, hmac_sha256
 
@@ -191,6 +192,16 @@ def traits(sub: Subscription) -> Traits:
         pace=_pace(own, sub),
         canary=Subscription("account") if path == "private" else None,
     )
+
+
+def subscription(key: str) -> Subscription | None:
+    own, _, rest = key.partition(":")
+    pairs = dict(item.split("=", 1) for item in rest.split(",") if "=" in item)
+    inst = pairs.pop("instId", None) or (rest if rest and not pairs else None)
+    args = tuple(sorted(pairs.items()))
+    plain = tuple(pair for pair in args if pair != ("instType", "ANY"))
+    channels = (*CHANNELS, own)
+    return with_key(key, (Subscription(one, inst, kept) for one in channels for kept in (plain, args)), traits)
 
 
 def _pace(own: str, sub: Subscription) -> Pace | None:

@@ -10,6 +10,7 @@ acknowledgements, and by data. A session beside it watches as it would have, but
 
 import base64
 import binascii
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from hashlib import blake2b
@@ -21,7 +22,7 @@ import orjson
 
 from okstream.channels import Subscription
 from okstream.dialects import Ack, Dialect, Push, load
-from okstream.errors import ConfigError, DecodeError, InflateError, JournalError
+from okstream.errors import DecodeError, InflateError, JournalError
 from okstream.inflate import CAP, inflate
 from okstream.journal import JOURNAL
 from okstream.journal.volumes import read
@@ -30,9 +31,14 @@ from okstream.rest import shown
 from okstream.venues import VENUES, Venue
 from okstream.version import VERSION
 
+log = logging.getLogger("okstream.journal")
+
 _LOOK_EVERY = 1.0
 _NEVER = 1e9
 """Seconds: what a session asks here is never answered, and asking again would only make it forget what it has."""
+
+_ACCOUNT = "main"
+"""What an account is called whose name nobody wrote down, as where there is only one."""
 
 _NS = 1_000_000_000
 _LAST = 9e9
@@ -98,23 +104,14 @@ def _wanted(path: Path, dialect: Dialect) -> list[Subscription]:
         for message in _messages(dialect, _event(line)):
             if isinstance(message, Push) or (isinstance(message, Ack) and message.op == "subscribe"):
                 keys[message.key] = None
-    return [sub for key in keys if (sub := _subscription(dialect, key)) is not None]
-
-
-def _subscription(dialect: Dialect, key: str) -> Subscription | None:
-    """Return what has this `key`, in okstream's words where there are some."""
-    own, _, rest = key.partition(":")
-    pairs = tuple(sorted(tuple(item.split("=", 1)) for item in rest.split(",") if "=" in item))
-    insts = [item for item in rest.split(",") if item and "=" not in item]
-    inst = insts[0] if insts else None
-    for channel in (*dialect.CHANNELS, own):
-        sub = Subscription(channel, inst, pairs)  # type: ignore[arg-type]
-        try:
-            if dialect.traits(sub).key == key:
-                return sub
-        except ConfigError:
-            continue
-    return None
+    subs: list[Subscription] = []
+    for key in keys:
+        sub = dialect.subscription(key)
+        if sub is None:
+            log.warning("%s: what came of %s is left out: there is no such channel", path, key)
+        else:
+            subs.append(replace(sub, account=_ACCOUNT) if dialect.traits(sub).login else sub)
+    return subs
 
 
 class _Taping:
@@ -144,7 +141,7 @@ class _Taping:
         for sub in subs:
             args = [list(pair) for pair in sub.args]
             yield {"dir": "add", "group": 1, "channel": sub.channel, "inst": sub.inst, "args": args,
-                   "parsed": True, "keeps": True, "canary": False}  # fmt: skip
+                   "account": sub.account, "parsed": True, "keeps": True, "canary": False}  # fmt: skip
 
     def calls(self, event: Event) -> Iterator[Call]:
         t = _t(event)

@@ -166,6 +166,20 @@ def test_two_subscriptions_never_share_a_key(name):
                 assert keys.setdefault(its.key, sub) == sub
 
 
+def test_a_key_tells_what_was_subscribed_to(name):
+    dialect = DIALECTS[name]
+    for sub in asked(dialect).values():
+        key = dialect.traits(sub).key
+        found = dialect.subscription(key)
+        assert (found.channel, found.inst, dialect.traits(found).key) == (sub.channel, sub.inst, key)
+    for stem, text in frames(name).items():
+        for message in dialect.read(text):
+            if isinstance(message, Push) and subscriptions_of(name, message.key):
+                assert dialect.traits(dialect.subscription(message.key)).key == message.key, stem
+    assert dialect.subscription("") is None
+    assert dialect.subscription("no such thing") is None
+
+
 def test_requests_are_json_and_as_long_as_said(name):
     dialect = DIALECTS[name]
     subs = list(asked(dialect).values())
