@@ -312,6 +312,20 @@ def test_what_cannot_be_read_or_is_unknown_is_counted_over_all_connections(caplo
     ]
 
 
+def test_a_gap_that_is_logged_counts_what_was_asked_for(caplog):
+    """The channel whose silence tells that this one is cut off has a gap, too, which is nobody's."""
+
+    async def scenario(sim, streaming):
+        await streaming.subscribe("orders")
+        await asyncio.sleep(5)
+        sim.inject("drop")
+        await asyncio.sleep(20)
+
+    virtually(scenario, accounts=CREDENTIALS[TEST_ACCOUNT.name])
+    gaps = [record.getMessage().partition(": ")[2] for record in caplog.records if "(disconnected)" in record.message]
+    assert gaps == ["something may be missing (disconnected) in orders", "the gap has ended (disconnected) in orders"]
+
+
 def test_the_state_tells_what_a_gap_would_begin_after():
     async def scenario(sim, streaming):
         await streaming.subscribe(BTC)

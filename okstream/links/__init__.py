@@ -217,7 +217,7 @@ class Links:
             account,
             group.feeds,
             group.links,
-            Outlet(self._deliver, wiring.settled, wiring.wall_ns, wiring.journal, group.number),
+            Outlet(self._deliver, wiring.settled, wiring.wall_ns, wiring.journal, group.number, self.canaries),
             Habits(
                 self._spacings.setdefault(venue.url, Spacing(venue.limits.connects)),
                 self._known,

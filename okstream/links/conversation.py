@@ -8,7 +8,7 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -74,6 +74,7 @@ class Outlet:
         wall_ns: the wall clock, ns since the epoch.
         journal: writes down what the core is told; None where nobody wants that.
         group: what the journal calls the links that carry the same.
+        unseen: feeds that nobody asked for, which watch over others.
     """
 
     deliver: Callable[[list[Delivery]], None]
@@ -81,6 +82,7 @@ class Outlet:
     wall_ns: Callable[[], int]
     journal: Journal | None = None
     group: int = 0
+    unseen: Set[Feed | None] = frozenset()
 
 
 Probe = Callable[[Source], Awaitable[bool]]
@@ -244,7 +246,7 @@ class Conversation:
 
     def _hand_over(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
-            if delivery.statements:
+            if delivery.statements and delivery.feed not in self._outlet.unseen:
                 self._gaps.append(delivery)
         if len(self._gaps) > _LINES_LATE:
             self._tell()
