@@ -3,9 +3,8 @@ What an order book costs beside the plain script: `python -m benchmarks.book`.
 
 Books of 400 levels a side take updates of 16 changes, as in the usual mix. Each update is read anew and dropped, as in
 life; the figure is the best of a few turns in µs an update, less what it takes to read it and to look no further. What
-follows on what is checked first; then come the levels, where they are kept as text for lanes that may lose something,
-and where they are needed. The plain script's is its whole µs a message of the mix, as `python -m benchmarks` measures
-it.
+follows on what is checked first; then come the levels, where they are kept for lanes that may lose something, and where
+they are needed. The plain script's is its whole µs a message of the mix, as `python -m benchmarks` measures it.
 """
 
 import time

@@ -176,37 +176,53 @@ static uint32_t cut(uint32_t count, Py_ssize_t depth)
     return depth < 0 ? 0 : depth < (Py_ssize_t)count ? (uint32_t)depth : count;
 }
 
-static PyObject *rows_of(const Side *side, Py_ssize_t depth, const Rules *rules)
-{
-    PyObject *text = json(side, cut(side->count, depth));
-    PyObject *rows = text == NULL ? NULL : PyObject_CallOneArg(rules->loads, text);
-    Py_XDECREF(text);
-    return rows;
-}
-
-static PyObject *levels_top(Levels *self, PyTypeObject *type, PyObject *const *args, Py_ssize_t count, PyObject *names)
+/* Return the best of both sides as JSON, up to the depth in `args`. */
+static int both_sides(const Levels *self, PyObject *const *args, Py_ssize_t count, PyObject *names, PyObject *sides[2])
 {
     Py_ssize_t depth = PY_SSIZE_T_MAX;
     if (count > 1 || (names != NULL && PyTuple_GET_SIZE(names))) {
         PyErr_SetString(PyExc_TypeError, "a depth is wanted, by position, or nothing");
-        return NULL;
+        return -1;
     }
     if (count == 1 && args[0] != Py_None) {
         depth = PyNumber_AsSsize_t(args[0], NULL);
         if (depth == -1 && PyErr_Occurred()) {
-            return NULL;
+            return -1;
         }
     }
+    if (!is_free(self) || (sides[0] = json(&self->bids, cut(self->bids.count, depth))) == NULL) {
+        return -1;
+    }
+    if ((sides[1] = json(&self->asks, cut(self->asks.count, depth))) == NULL) {
+        Py_DECREF(sides[0]);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *levels_sides(Levels *self, PyTypeObject *Py_UNUSED(type), PyObject *const *args, Py_ssize_t count,
+                              PyObject *names)
+{
+    PyObject *sides[2];
+    return both_sides(self, args, count, names, sides) < 0 ? NULL : Py_BuildValue("(NN)", sides[0], sides[1]);
+}
+
+static PyObject *levels_top(Levels *self, PyTypeObject *type, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
     const Rules *rules = PyType_GetModuleState(type);
-    if (rules == NULL || !is_free(self)) {
+    PyObject *sides[2];
+    if (rules == NULL || both_sides(self, args, count, names, sides) < 0) {
         return NULL;
     }
-    PyObject *bids = rows_of(&self->bids, depth, rules);
-    PyObject *asks = bids == NULL ? NULL : rows_of(&self->asks, depth, rules);
-    PyObject *both = asks == NULL ? NULL : PyTuple_Pack(2, bids, asks);
-    Py_XDECREF(bids);
-    Py_XDECREF(asks);
-    return both;
+    PyObject *bids = PyObject_CallOneArg(rules->loads, sides[0]);
+    PyObject *asks = bids == NULL ? NULL : PyObject_CallOneArg(rules->loads, sides[1]);
+    Py_DECREF(sides[0]);
+    Py_DECREF(sides[1]);
+    if (asks == NULL) {
+        Py_XDECREF(bids);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", bids, asks);
 }
 
 static PyObject *levels_depth(Levels *self, void *Py_UNUSED(closure))
@@ -237,6 +253,7 @@ static PyMethodDef methods[] = {
     {"apply", (PyCFunction)(void (*)(void))levels_apply, WITH_TYPE, "See okstream.levels."},
     {"checksum", (PyCFunction)levels_checksum, METH_NOARGS, "See okstream.levels."},
     {"top", (PyCFunction)(void (*)(void))levels_top, WITH_TYPE, "See okstream.levels."},
+    {"sides", (PyCFunction)(void (*)(void))levels_sides, WITH_TYPE, "See okstream.levels."},
     {"__sizeof__", (PyCFunction)levels_sizeof, METH_NOARGS, "Bytes of memory, texts included."},
     {NULL, NULL, 0, NULL},
 };

@@ -18,12 +18,15 @@ else:
     except ImportError:  # it was not built, or is not wanted
         from .levels import Levels
 
+COMPILED = Levels.__module__ != "okstream.levels"
+"""Whether levels are those of the compiled part."""
+
 _PRECISION = Context(prec=800)
 """Enough digits for the mid of any two prices that floats can sort."""
 
 
 BOOK_BYTES = 384 * 1024
-"""What a book of 400 levels a side takes, measured roughly."""
+"""What a book of 400 levels a side takes, measured roughly; compiled, a third of that."""
 
 
 class BookView:

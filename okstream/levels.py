@@ -93,6 +93,11 @@ class Levels:
 
     def top(self, depth: int | None = None) -> tuple[list[Row], list[Row]]:
         """Return the best `depth` bids and asks, or all, best first; the caller's to keep."""
+        bids, asks = self.sides(depth)
+        return orjson.loads(bids), orjson.loads(asks)
+
+    def sides(self, depth: int | None = None) -> tuple[bytes, bytes]:
+        """Return the same as JSON."""
         self._order()
         return self._bids.top(depth), self._asks.top(depth)
 
@@ -245,11 +250,10 @@ class _Side:
         self.prices = []
         self.texts.clear()
 
-    def top(self, depth: int | None) -> list[Row]:
+    def top(self, depth: int | None) -> bytes:
         rows = self.rows
         texts = [b'["' + price + b'","' + rows[price] + b"]" for price in self.prices[:depth]]
-        levels: list[Row] = orjson.loads(b"[" + b",".join(texts) + b"]")
-        return levels
+        return b"[" + b",".join(texts) + b"]"
 
 
 def same(known: bytes, price: bytes) -> None:

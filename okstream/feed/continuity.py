@@ -15,7 +15,7 @@ from ..entries import RAW, Entry, Head
 from ..identities import identity
 from ..records import Book, DataRecord, Fill, Gap, Instrument, Liquidation, Order, Statement, Status, Trade
 from ..statements import Statements, closed
-from .kept import Kept
+from .kept import keep
 from .merging import Records, Seen
 from .source import Message
 
@@ -78,7 +78,7 @@ class Continuity:
         self._seen = Seen()
         self.head = Head("", RAW, venue, sub.channel, sub.inst, sub.account, None, 0)
         self.keeps = self.keeping = keeps
-        self._kept = Kept()
+        self._kept = keep()
 
     @property
     def duplicates(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from ..book import Levels
+from ..book import COMPILED, Levels
 from ..records import Book, DataRecord, Row
 
 _UNREAD = 1000
@@ -16,9 +16,44 @@ _GROWN = 512
 """So many levels more than are there may be gone and not yet swept out."""
 
 
-class Kept:
+class KeptLevels:
+    """A book as it was delivered, as levels from its snapshot on: those that are compiled cost less than a text."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self) -> None:
+        self._levels: Levels | None = None
+
+    def take(self, records: Sequence[DataRecord]) -> None:
+        """Take what was delivered next."""
+        for book in records:
+            if not isinstance(book, Book):
+                return
+            try:
+                if book.action == "snapshot":
+                    self._levels = Levels()
+                    self._levels.replace(*(book.sides or (book.bids, book.asks)))
+                elif self._levels is not None:
+                    self._levels.apply(*(book.sides or (book.bids, book.asks)))
+            except ValueError:
+                self._levels = None
+
+    def copy(self) -> "KeptLevels":
+        """Return the same book, to go another way."""
+        other = KeptLevels()
+        if self._levels is not None:
+            other._levels = Levels()
+            other._levels.replace(*self._levels.sides())
+        return other
+
+    def levels(self) -> Levels | None:
+        """Return the levels; None where there was no snapshot, or something in them is no number."""
+        return self._levels
+
+
+class KeptText:
     """
-    A book as it was delivered, kept for whoever may want it.
+    The same, where levels are not compiled.
 
     While nobody looks it is a text for each price and no more, a fifth of what levels take; from the first look on it
     is levels, until nobody has looked for a while.
@@ -51,9 +86,9 @@ class Kept:
                 if len(self._waiting) >= _WAITING:
                     self._take()
 
-    def copy(self) -> "Kept":
+    def copy(self) -> "KeptText":
         """Return the same book, to go another way."""
-        other = Kept()
+        other = KeptText()
         other._whole = self._whole
         if self._levels is not None:
             self._rest(other, self._levels)
@@ -97,10 +132,18 @@ class Kept:
             self._whole, self._levels = False, None
 
     @staticmethod
-    def _rest(kept: "Kept", levels: Levels) -> None:
+    def _rest(kept: "KeptText", levels: Levels) -> None:
         """Keep `levels` as text."""
-        bids, asks = levels.top()
-        kept._bids, kept._asks = dict(_ROWS(orjson.dumps(bids))), dict(_ROWS(orjson.dumps(asks)))
+        bids, asks = levels.sides()
+        kept._bids, kept._asks = dict(_ROWS(bids)), dict(_ROWS(asks))
+
+
+Kept = KeptLevels | KeptText
+
+
+def keep() -> Kept:
+    """Return a book of which nothing is known yet."""
+    return KeptLevels() if COMPILED else KeptText()
 
 
 Sides = tuple[list[Row], list[Row]]

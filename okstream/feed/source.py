@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..dialects import Decoder
 from ..records import Book
 from .chain import BROKEN, REPEATED, RIGHT, Chain
-from .kept import Kept
+from .kept import Kept, keep
 from .merging import Mark, Records, mark, renumbered
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Source:
                 self.feed.state = "disconnected"
         if self._decode is None or not self.flowing:
             self._decode = self.feed.decoder()
-            self.kept = Kept() if self.feed.keeps and len(self.feed.sources) > 1 else None
+            self.kept = keep() if self.feed.keeps and len(self.feed.sources) > 1 else None
             self._first = True
             if self.chain is not None:
                 self.chain.restart()

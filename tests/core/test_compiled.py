@@ -45,7 +45,7 @@ def played(kind: Any, rounds: Any) -> list[Any]:
             (book.replace if anew else book.apply)(bids, asks)
             told.append((book.depth, book.changes))
             if depth is not None:
-                told.append((book.checksum(), book.crossed, book.top(depth)))
+                told.append((book.checksum(), book.crossed, book.top(depth), book.sides(depth)))
         except (ValueError, TypeError, RecursionError) as error:
             told.append(type(error))
             book = kind()
