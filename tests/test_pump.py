@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from core.exchange import RECV, STATEMENTS, book, feed, push, source, ticker, trades
+from core.exchange import RECV, STATEMENTS, book, feed, push, source, ticker, trade, trades
 
 from okstream import testing
 from okstream.entries import Entry
@@ -475,7 +475,7 @@ def test_a_threaded_sink_that_never_returns_holds_up_nobody():
 class Proving(Scripted):
     def proven(self) -> list[Proven]:
         return [
-            Proven("okx", "trades", "BTC-USDT", None, "90", 900),
+            Proven("okx", "trades", "BTC-USDT", None, "90", 1090),
             Proven("okx", "trades", "SOL-USDT", None, "7", 70),
         ]
 
@@ -489,6 +489,35 @@ def test_what_may_be_missing_since_the_last_run_is_a_gap_of_reason_start():
     assert sink.told == [
         "open start 90..None", "closed start 90..100", "100", "101", "1", "live", "3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told", "lost"),
+    [
+        ((88, 89, 90, 91), ["closed start 90..90", "91"], 0),  # nothing happened while nobody looked
+        ((90,), ["closed start 90..90"], 0),
+        ((91, 92), ["closed start 90..91", "91", "92"], 0),
+        ((92,), ["closed start 90..92", "92"], None),
+    ],
+)
+def test_trades_that_are_proven_do_not_come_again_and_show_whether_any_are_missing(numbers, told, lost):
+    sink = Proving()
+    one, trading = pump(sink), lived()
+    put(one, trading, *numbers)
+    virtually(one)
+    assert sink.told == ["open start 90..None", *told]
+    assert [line["lost"] for line in sink.lines if line.get("state") == "closed"] == [lost]
+    assert one.written == len(told) - 1
+    assert one.lost == one.state.waiting == one.state.bytes == 0
+
+
+def test_ids_that_begin_again_are_of_other_trades():
+    sink = Proving()
+    one, trading = pump(sink), lived()
+    row = {**trade(7), "ts": "2000"}
+    one.lane.put(trading.push(push("trades:BTC-USDT", row), RECV))
+    virtually(one)
+    assert sink.told == ["open start 90..None", "closed start 90..7", "7"]
 
 
 def test_a_gap_of_reason_start_has_the_time_of_what_it_precedes():

@@ -209,6 +209,7 @@ class Batches:
                 data += len(delivery.records)
                 weight += delivery.weight
         if (tended := self._tend(made)) is not made:
+            data -= sum([entry.feed is not None for entry in made]) - sum([entry.feed is not None for entry in tended])
             made, length = tended, sum([len(entry.line) for entry in tended])
         self._ready += made
         self._bytes += length

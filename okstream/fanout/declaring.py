@@ -83,7 +83,8 @@ class Starts:
     The gaps of reason `start`: open before the first line of a subscription, closed before its first data.
 
     What a gap of before that data would say lies within it, and is left out. Each has the time of the line behind it,
-    so that files sorted by it tell the same.
+    so that files sorted by it tell the same. Trades that the exchange repeats after a subscription, and that come no
+    later than what is proven, are left out, too: they are there, and where the last of them is, nothing is missing.
     """
 
     def __init__(self, statements: Statements, wall_ns: Callable[[], int]) -> None:
@@ -116,8 +117,13 @@ class Starts:
                 told.append(Entry(encode(gap), gap))
             if which in self._open:
                 if is_data(entry):
-                    end = _closed(self._open.pop(which), place(entry), entry.recv or self._wall_ns())
-                    told.append(Entry(encode(end), end))
+                    behind = _behind(self._open[which], entry)
+                    if behind is None or behind >= 0:
+                        end = _closed(self._open.pop(which), place(entry), entry.recv or self._wall_ns())
+                        end = replace(end, lost=0 if behind in (0, 1) else None)
+                        told.append(Entry(encode(end), end))
+                    if behind is not None and behind <= 0:
+                        continue
                 elif entry.type == "gap":
                     continue
             told.append(entry)
@@ -289,6 +295,15 @@ def _adjoins(one: Proven, entry: Entry) -> bool:
         return False
     behind = int(str(at)) - int(str(one.after))
     return (behind == 1 and entry.type == "trade") or (behind <= 0 and (ts or 0) <= (one.after_ts or 0))
+
+
+def _behind(gap: Gap, entry: Entry) -> int | None:
+    """Return how far the id of a trade is behind what is proven; None where numbers do not tell."""
+    at, ts = place(entry)
+    if entry.type != "trade" or not str(at).isdecimal() or not str(gap.after).isdecimal():
+        return None
+    behind = int(str(at)) - int(str(gap.after))
+    return behind if behind > 0 or (ts or 0) <= (gap.after_ts or 0) else None  # else ids begin again
 
 
 def _gap(statements: Statements, which: Key, reason: str, recv: int, after: Place) -> Gap:

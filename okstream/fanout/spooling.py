@@ -313,7 +313,9 @@ class Spooling:
             self._unclosed.clear()
             self._batches.part(batch, self._refused.dropped - before)
         if self._resumed and self._options.statements:
+            before = sum(map(is_data, batch.entries))
             batch.entries = self._resumed.tend(batch.entries)
+            self._batches.part(batch, before - sum(map(is_data, batch.entries)))
         return batch
 
     def _last_words(self) -> Batch | None:
