@@ -60,6 +60,11 @@ class NatsServer:
             assert time.monotonic() < until, "nats-server does not answer"
             time.sleep(0.01)
 
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The one that runs now."""
+        return self._process
+
     def _greets(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as probe:
             probe.settimeout(1.0)
@@ -142,7 +147,10 @@ class Wire:
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits += 1
-        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            return writer.transport.abort()
         self._writers += [writer, back]
         try:
             async with asyncio.TaskGroup() as group:

@@ -1,23 +1,21 @@
 """One okstream process: what it writes to its standard output is read, or not, and what it says is kept."""
 
 import asyncio
+import os
 import re
+import resource
 import signal
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import suppress
+from fcntl import F_SETPIPE_SZ, fcntl
 from pathlib import Path
 
 import orjson
-from nats_server import until
 
-TIMEOUT = 30.0
-MORE = 60
-
-_LINE = 2**16
-
-_CONDITION = re.compile(r"sink (\w+) \w+, (\d+) waiting(?:, (\d+) on disk)?, (\d+) dropped")
+TIMEOUT = 60.0
+_PIPE = 65536
+_ROOT = Path(__file__).parents[1]
+_WRITTEN = re.compile(r"sink (\w+): (\d+) records? written, (\d+) lost")
 
 
 class Instance:
@@ -25,90 +23,126 @@ class Instance:
     `okstream run` with a configuration.
 
     Attributes:
-        began: when it was started, in the loop's seconds.
+        began, over: when it was started and had ended, in the loop's seconds.
+        killed: whether it was killed.
         lines: what came out of it, whole lines only.
         told: what it said to people.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, out: int, began: float) -> None:
         self.process = process
-        self.began = asyncio.get_running_loop().time()
+        self.began, self.over = began, float("inf")
+        self.killed = False
         self.lines: list[bytes] = []
         self.told: list[str] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._reads = asyncio.Event()
-        self._reads.set()
+        self._out = out
+        self._rest = b""
+        self._blocks = 0
+        self._drained = asyncio.Event()
+        self._come = asyncio.Event()
+        self._watched: list[set[tuple[str, str]]] = []
+        os.set_blocking(out, False)
+        asyncio.get_running_loop().add_reader(out, self._read)
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, config: Path) -> "Instance":
+        """Run okstream with the configuration in that file."""
+        reads, writes = os.pipe()
+        fcntl(writes, F_SETPIPE_SZ, _PIPE)
+        command = [sys.executable, "-m", "okstream", "run", "--config", str(config)]
+        began = asyncio.get_running_loop().time()
+        env = os.environ | {"PYTHONPATH": str(_ROOT)}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=writes, stderr=asyncio.subprocess.PIPE, env=env
+            )
+        finally:
+            os.close(writes)
+        return cls(process, reads, began)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether nobody reads what it writes."""
+        return self._blocks > 0
 
     def block(self) -> None:
-        """Do not read any more what it writes."""
-        self._reads.clear()
+        """Do not read any more what it writes; as often as this is called, `unblock` has to be."""
+        self._blocks += 1
+        if self._blocks == 1 and not self._drained.is_set():
+            asyncio.get_running_loop().remove_reader(self._out)
 
     def unblock(self) -> None:
-        self._reads.set()
+        self._blocks -= 1
+        if self._blocks == 0 and not self._drained.is_set():
+            asyncio.get_running_loop().add_reader(self._out, self._read)
 
-    async def read(self) -> None:
-        """Read until it ends."""
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            await self._reads.wait()
-            if line.endswith(b"\n"):
-                self.lines.append(line)
-                one = orjson.loads(line)
-                self._counts[one["channel"], one["inst"]] += one["type"] not in ("gap", "status")
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it lives."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(number)
 
-    async def listen(self) -> None:
+    def fill_disk(self, full: bool) -> None:
+        """No file of it can grow any more; or again."""
+        with suppress(ProcessLookupError):
+            most = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (0 if full else most, most))
+
+    async def written(self, subscriptions: int) -> bool:
+        """Wait until something of so many subscriptions has come out of it since; False where it ended before."""
+        kinds: set[tuple[str, str]] = set()
+        self._watched.append(kinds)
+        async with asyncio.timeout(TIMEOUT):
+            while len(kinds) < subscriptions and not self._drained.is_set():
+                self._come.clear()
+                await self._come.wait()
+        self._watched.remove(kinds)
+        return len(kinds) >= subscriptions
+
+    async def end(self, number: int) -> int:
+        """End it with that signal; return what it exits with."""
+        self.killed = number == signal.SIGKILL
+        self.signal(number)
+        async with asyncio.timeout(TIMEOUT):
+            code = await self.process.wait()
+            self.over = asyncio.get_running_loop().time()
+            while self._blocks:
+                self.unblock()
+            await self._drained.wait()
+            await self._listening
+        return code
+
+    def lost(self) -> dict[str, int]:
+        """Return how many records it says at its end that each sink did not get."""
+        return {found[1]: int(found[3]) for found in map(_WRITTEN.search, self.told) if found}
+
+    def said(self, what: str) -> int:
+        """Return how many lines to people hold `what`."""
+        return sum(what in line for line in self.told)
+
+    def _read(self) -> None:
+        text = os.read(self._out, 1 << 18)
+        if not text:
+            asyncio.get_running_loop().remove_reader(self._out)
+            os.close(self._out)
+            self._drained.set()
+            self._come.set()
+            return
+        *lines, self._rest = (self._rest + text).split(b"\n")
+        self.lines += [line + b"\n" for line in lines]
+        for line in lines:
+            head = orjson.loads(line)
+            if head["type"] not in ("gap", "status"):
+                for kinds in self._watched:
+                    kinds.add((head["channel"], head["inst"]))
+        self._come.set()
+
+    async def _listen(self) -> None:
         assert self.process.stderr is not None
         async for line in self.process.stderr:
             self.told.append(line.decode())
-
-    async def more(self, subscriptions: int) -> None:
-        """Wait until it has written so many more lines, and one of each of so many subscriptions."""
-        before, lines = self._counts.copy(), len(self.lines)
-
-        def come() -> bool:
-            assert self.process.returncode is None, "".join(self.told)
-            grown = sum(count > before[sub] for sub, count in self._counts.items())
-            return len(self.lines) >= lines + MORE and grown >= subscriptions
-
-        await until(come, TIMEOUT)
-
-    async def spilled(self, sink: str) -> None:
-        """Wait until it says that `sink` has something on disk."""
-        await self._says(lambda: self.most(sink)[0] > 0)
-
-    async def dropped(self, sink: str) -> None:
-        """Wait until it says that something was dropped in front of `sink`."""
-        await self._says(lambda: self.most(sink)[1] > 0)
-
-    async def _says(self, so: Callable[[], bool]) -> None:
-        try:
-            await until(so, TIMEOUT)
-        except TimeoutError:
-            raise AssertionError("".join(self.told[:30])) from None
-
-    def most(self, sink: str) -> tuple[int, int]:
-        """Return how many records it said, at most, that `sink` had on disk, and had dropped."""
-        found = [match for match in map(_CONDITION.search, self.told) if match and match[1] == sink]
-        return max((int(match[3] or 0) for match in found), default=0), max(
-            (int(match[4]) for match in found), default=0
-        )
-
-
-@asynccontextmanager
-async def running(config: Path, end: int, code: int = 0) -> AsyncIterator[Instance]:
-    """Run okstream, then `end` it: asked to, it has to exit with `code`."""
-    command = [sys.executable, "-m", "okstream", "run", "--config", str(config)]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, limit=_LINE)
-    instance = Instance(process)
-    reading = asyncio.gather(instance.read(), instance.listen())
-    try:
-        yield instance
-    finally:
-        if process.returncode is None:
-            process.send_signal(end)
-        instance.unblock()
-        async with asyncio.timeout(TIMEOUT):
-            ended = await process.wait()
-            await reading
-    assert ended == (-signal.SIGKILL if end == signal.SIGKILL else code), "".join(instance.told)

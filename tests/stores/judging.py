@@ -1,24 +1,28 @@
 """What a store holds, with the gaps it was told of, is all there was: held against the simulator's log."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
-from oracle import Report, _One, _truth, _whole
+from oracle import Logged, Report, _One, _truth, _whole
 from soak.freezing import decoded
 
 from okstream.channels import Subscription
 from okstream.dialects import load
-from okstream.records import AnyRecord, Book, Gap, Status, Trade
-from okstream.simulator import Simulator
-from okstream.testing.behind import gaps_of
+from okstream.records import AnyRecord, Book, DataRecord, Gap, Status, Trade
 
-DIALECT = "okx-v5"
-TRADES = "trades-all"
-_DATA_END = 0.0
-"""Nothing has to have arrived by then: a store is judged up to the last record it holds."""
+from .plan import VENUES, Store
+from .scene import Scene
+
+SETTLED = 2.5
+"""Seconds before the end of which what the exchange did may still be under way."""
+
+_NS = 1_000_000_000
+_TRADES = frozenset({"trades", "trades-all"})
 
 
 @dataclass
@@ -26,123 +30,237 @@ class Held:
     """
     What one store held, so that a test can show that it saw something.
 
-    `records` are data; `again` are trades that it holds twice, `missing` those it lacks and says so. `seconds` are all
-    gaps together, over all subscriptions. `last` is the newest record of each subscription.
+    `records` are data; `again` lines that it holds twice, `missing` trades that it lacks and says so. `last` is the
+    newest record of each subscription; `spans` are its gaps: whose, why, and from which record to which one, ns.
     """
 
     report: Report = field(default_factory=Report)
     records: int = 0
     again: int = 0
     missing: int = 0
-    seconds: float = 0.0
     last: dict[Subscription, object] = field(default_factory=dict)
+    spans: list[tuple[Subscription, str, int, int]] = field(default_factory=list)
 
 
-def judged(name: str, lines: Iterable[bytes], sim: Simulator, subs: Sequence[Subscription],
-           since: float = 0.0, overlap: bool = False) -> Held:  # fmt: skip
+class Truth:
+    """What the exchange did in a scene, to be held against each of its stores."""
+
+    def __init__(self, scene: Scene) -> None:
+        log, dialect = scene.sim.log, load(scene.plan.dialect)
+        assert log.forgotten == 0, "the log forgot what it would take to judge"
+        venue = VENUES[scene.plan.dialect]
+        self.scene = scene
+        self.begins = [life.began for life in scene.lives]
+        self.feeds = [SimpleNamespace(sub=sub, venue=venue, traits=dialect.traits(sub), state="") for sub in scene.subs]
+        self._logged = _truth(log, dialect, {feed.traits.key: feed for feed in self.feeds})
+        self._whose: dict[str, int] = {}
+        for entry in log.entries():
+            self._whose.setdefault(entry.connection, self.life(entry.at))
+
+    def life(self, at: float) -> int:
+        """The process that lived then, or was the last to: its place in `lives`."""
+        return max(0, bisect_right(self.begins, at) - 1)
+
+    def lived(self, recv: int) -> int:
+        """The process that a record came to, by its `recv`."""
+        return self.life((recv - self.scene.wall) / _NS)
+
+    def logged(self, feed: Any, life: int | None = None) -> list[Logged]:
+        """What was pushed to all processes, or one of them."""
+        found = self._logged.get(feed.traits.key, [])
+        return [item for item in found if life is None or self._whose[item.connection] == life]
+
+    def matches(self, feed: Any, before: float) -> list[int]:
+        """The ids of all trades that the channel of `feed` shows, until then in the loop's seconds."""
+        sim, whole = self.scene.sim, feed.sub.channel == "trades" and self.scene.plan.dialect == "okx-v5"
+        until = sim.engine.clock.ms() + (before - sim.engine.clock.now()) * 1000
+        trades = [trade for trade in sim.log.trades(feed.sub.inst) if trade.ts < until]
+        return [one for t in trades for one in range(t.id if whole else t.id - t.count + 1, t.id + 1)]
+
+
+def judged(store: Store, lines: Sequence[bytes], truth: Truth) -> Held:
     """
     Hold the `lines` of a store against what the exchange did.
 
-    Args:
-        name: what the store is called where it lacks something.
-        subs: what was subscribed, each of one instrument.
-        since: the connections that spoke before then, in the loop's seconds, were those of others.
-        overlap: whether two connections may have shown the market at a time.
-
     Raises:
-        AssertionError: something was lost in silence, is out of order, or was not so.
+        AssertionError: something was lost in silence, came twice, is out of order, or was not so.
     """
-    dialect = load(DIALECT)
-    feeds = [SimpleNamespace(sub=sub, venue="okx", traits=dialect.traits(sub), state="live") for sub in subs]
-    truth = _truth(sim.log, dialect, {feed.traits.key: feed for feed in feeds})
-    assert sim.log.forgotten == 0, "the log forgot what it would take to judge"
-    others = {entry.connection for entry in sim.log.entries() if entry.at < since}
-    own: defaultdict[tuple[str | None, str | None], list[AnyRecord]] = defaultdict(list)
-    for record in map(decoded, lines):
-        own[record.channel, record.inst].append(record)
     held = Held()
-    for feed in feeds:
-        sub = feed.sub
-        records = list(_closed(own[sub.channel, sub.inst]))
-        data = [record for record in records if not isinstance(record, Gap | Status)]
-        held.records += len(data)
-        if data:
-            held.last[sub] = _newest(data[-1])
-        logged = [item for item in truth.get(feed.traits.key, []) if item.connection not in others]
-        one = _One(feed, logged, records, _DATA_END, held.report)
-        one.name = f"{name}: {sub}"
-        one.gaps()
-        held.seconds += sum((closed - opened) / 1e9 for opened, closed in _spans(records))
-        if feed.traits.incremental:
-            one.books()
-        elif sub.channel == TRADES:
-            _trades(one.name, records, sim, sub.inst, held)
-        elif overlap:
-            _pushed(one.name, data, {_whole(item.record) for item in logged})
-        else:
-            one.in_order(logged)
+    own: defaultdict[tuple[str | None, str | None], list[AnyRecord]] = defaultdict(list)
+    once = dict.fromkeys(lines)
+    held.again = len(lines) - len(once)
+    ends = len(truth.scene.lives) - 1 if store.spooled or store.kind != "nats" else 0
+    twice = 0 if store.kind == "nats" or not store.spooled else ends * (store.batch + 50)
+    assert held.again <= twice, f"{store.name}: {held.again} lines twice"
+    for record in map(decoded, once):
+        own[record.channel, record.inst].append(record)
+    for feed in truth.feeds:
+        _subscription(store, feed, own[feed.sub.channel, feed.sub.inst], truth, held)
     return held
 
 
-def _newest(record: Any) -> object:
+def _subscription(store: Store, feed: Any, own: list[AnyRecord], truth: Truth, held: Held) -> None:
+    """One subscription, process by process."""
+    name, sub = f"{store.name}: {feed.sub}", feed.sub
+    parts = _parts(own, truth)
+    data = [record for part in parts.values() for record in part if not isinstance(record, Gap | Status)]
+    held.records += len(data)
+    if data:
+        held.last[sub] = _newest(data[-1])
+    if sub.channel in _TRADES:
+        _trades(name, store, feed, [record for part in parts.values() for record in part], truth, held)
+    final = len(truth.scene.lives) - 1
+    for life, records in parts.items():
+        shown = [record for record in records if not isinstance(record, Gap | Status)]
+        logged = truth.logged(feed, life)
+        end = truth.scene.end - SETTLED if life == final else 0.0
+        one = _One(feed, logged, records, end, held.report)
+        one.name = f"{name} of process {life}"
+        one.gaps()
+        held.spans += [(sub, reason, since, until) for reason, since, until in _spans(records)]
+        if shown and store.proves and min(parts) < life:
+            _begins(one.name, records)
+        if feed.traits.incremental:
+            one.books()
+        elif sub.channel not in _TRADES and not truth.scene.plan.several:
+            one.in_order(logged)
+            continue
+        if sub.channel not in _TRADES and shown:
+            one.end = min(end or float("inf"), max(0.0, (shown[-1].recv - truth.scene.wall) / _NS))
+            one.fresh(truth.scene.alive, truth.scene.wall, _asleep(truth))
+
+
+def _asleep(truth: Truth) -> list[tuple[float, float]]:
+    """When okstream was stopped: what waited then is read at once, but not in no time."""
+    return [(t.since, t.until + 3.0) for t in truth.scene.troubles if t.stroke.what == "stop"]
+
+
+def _newest(data: DataRecord) -> object:
     """What tells how far this record goes: a book's may be a change, or a snapshot made of all changes."""
-    return (record.seq, record.ts) if isinstance(record, Book) else _whole(record)
+    return (data.seq, data.ts) if isinstance(data, Book) else _whole(data)
 
 
-def _closed(records: Iterable[AnyRecord]) -> Iterable[AnyRecord]:
-    """Who is killed closes no gap: it ends where the gap of the next start begins."""
+def _parts(own: Iterable[AnyRecord], truth: Truth) -> dict[int, list[AnyRecord]]:
+    """
+    Return the records by the process that got them; what is said belongs to the data behind it.
+
+    Who is killed closes no gap: it ends where its process does.
+    """
+    parts: dict[int, list[AnyRecord]] = {}
+    said: list[AnyRecord] = []
+    now = -1
     opened: Gap | None = None
-    for record in records:
-        if isinstance(record, Gap):
-            if record.state == "open" and opened is not None:
-                assert record.reason == "start", f"a gap inside a gap: {record} in {opened}"
-                yield replace(opened, state="close", recv=record.recv)
-            opened = record if record.state == "open" else None
-        yield record
-    if opened is not None:  # it was killed, and nobody came after it
-        yield replace(opened, state="close")
 
+    def close(recv: int) -> None:
+        nonlocal opened
+        if opened is not None:
+            said.append(replace(opened, state="closed", recv=recv))
+            opened = None
 
-def _spans(records: Iterable[AnyRecord]) -> Iterable[tuple[int, int]]:
-    opened = 0
-    for record in records:
+    for record in own:
         if isinstance(record, Gap):
             if record.state == "open":
-                opened = record.recv
-            else:
-                yield opened, record.recv
+                if opened is not None and opened.gap.rpartition("-")[0] != record.gap.rpartition("-")[0]:
+                    close(record.recv)
+                opened = opened or record
+            elif opened is not None and opened.gap == record.gap:
+                opened = None
+            said.append(record)
+        elif isinstance(record, Status):
+            said.append(record)
+        else:
+            life = truth.lived(record.recv)
+            assert life >= now, f"older than what came before: {record}"
+            if life > now:
+                if opened is not None and opened.reason != "start":
+                    close(record.recv)
+                now = life
+            parts.setdefault(life, []).extend([*said, record])
+            said.clear()
+    if opened is not None:
+        close(opened.recv)
+    parts.setdefault(max(now, 0), []).extend(said)
+    return parts
 
 
-def _trades(name: str, records: Sequence[AnyRecord], sim: Simulator, inst: str | None, held: Held) -> None:
+def _begins(name: str, records: Iterable[AnyRecord]) -> None:
+    """Before the first that a process brought stands what may be missing before it."""
+    for record in records:
+        if isinstance(record, Gap):
+            return
+        assert isinstance(record, Status), f"{name}: begins without a gap: {record}"
+
+
+def _spans(records: Iterable[AnyRecord]) -> Iterable[tuple[str, int, int]]:
+    """Return each gap's reason, the time of the last data before it, and of the first after it."""
+    before, opened = 0, None
+    for record in records:
+        if isinstance(record, Gap):
+            opened = record if record.state == "open" else opened
+            if record.state == "closed" and opened is not None:
+                yield opened.reason, before or opened.recv, record.recv
+                opened = None
+        elif not isinstance(record, Status):
+            before = record.recv
+
+
+def _trades(name: str, store: Store, feed: Any, records: Sequence[AnyRecord], truth: Truth, held: Held) -> None:
     """Each match of the market is there once and in order, or lies between the ids that a gap names."""
-    truth = matches(sim, str(inst))
-    counts = Counter(int(record.id) for record in records if isinstance(record, Trade))
-    assert list(counts) == sorted(counts), f"{name}: not in order, where they come first"
-    assert counts.keys() <= set(truth), f"{name}: invented"
-    if not counts:
-        return
-    missing = [one for one in truth if min(counts) < one < max(counts) and one not in counts]
-    said = [{"type": "gap", "channel": TRADES, "inst": inst, "gap": record.gap, "after": record.after,
-             "until": record.until} for record in records if isinstance(record, Gap)]  # fmt: skip
-    gaps = gaps_of(said, TRADES, inst)
-    stray = [one for one in missing if not any(a < one and (u is None or one < u) for a, u in gaps)]
-    assert stray == [], f"{name}: lost in silence"
-    for after, before in gaps:
-        inside = [one for one in counts if before is not None and after and after < one < before]
-        assert not inside, f"{name}: a gap covers what is held"
-    held.again += sum(counts.values()) - len(counts)
+    pushed = {_whole(item.record) for item in truth.logged(feed)}
+    for record in records:
+        if isinstance(record, Trade):
+            assert _whole(record) in pushed, f"{name}: not what was pushed: {record}"
+    ids = _ids(records, store, truth)
+    all_ids = {int(record.id) for record in records if isinstance(record, Trade)}
+    assert ids == sorted(ids), f"{name}: not in order: {_fall(ids)}"
+    twice = [one for one, count in Counter(ids).items() if count > 1]
+    assert not twice, f"{name}: double: {twice[:5]}"
+    everything = truth.matches(feed, truth.scene.end - SETTLED)
+    assert all_ids, f"{name}: nothing of it"
+    missing = [one for one in everything if min(ids) < one and one not in all_ids]
+    gaps = _gaps(records, store, truth)
+    stray = [one for one in missing if not any(a < one and (u is None or one < u) for a, u, _ in gaps)]
+    assert stray == [], f"{name}: lost in silence: {stray[:5]}"
+    for after, before, gap in gaps:
+        inside = [one for one in ids if before is not None and after < one < before]
+        assert not inside or gap is None or gap.reason == "sink", (
+            f"{name}: a gap covers what is held: {gap}: {inside[:5]}"
+        )
     held.missing += len(missing)
 
 
-def matches(sim: Simulator, inst: str) -> list[int]:
-    """Every id of the market: one trade there is `count` matches in a row, each of which TRADES pushes."""
-    return [one for trade in sim.log.trades(inst) for one in range(trade.id - trade.count + 1, trade.id + 1)]
+def _ids(records: Iterable[AnyRecord], store: Store, truth: Truth) -> list[int]:
+    """Return the ids of trades as they came, without what the exchange repeats to a process that never had it."""
+    ids: list[int] = []
+    life, floor = -1, 0
+    for record in records:
+        if isinstance(record, Trade) and not (store.kind == "nats" and record.origin == "cached"):
+            if (lived := truth.lived(record.recv)) > life:
+                life, floor = lived, ids[-1] if ids and not store.proves else 0
+            if int(record.id) > floor:
+                ids.append(int(record.id))
+    return ids
 
 
-def _pushed(name: str, data: Iterable[Any], pushed: set[bytes]) -> None:
-    """All of it was shown by some connection, and none of it is older than what came before."""
-    newest = 0
-    for record in data:
-        assert _whole(record) in pushed, f"{name}: delivered what was not pushed: {record}"
-        assert (record.ts or 0) >= newest, f"{name}: older than before: {record}"
-        newest = record.ts or 0
+def _fall(ids: Sequence[int]) -> tuple[int, int] | None:
+    return next(((a, b) for a, b in pairwise(ids) if b < a), None)
+
+
+def _gaps(records: Sequence[AnyRecord], store: Store, truth: Truth) -> list[tuple[int, int | None, Gap | None]]:
+    """
+    Return between which ids trades may be missing: as gaps say, and between two processes where none has to.
+
+    A gap that names nothing is about what is missing where it stands.
+    """
+    found: dict[str, tuple[int, int | None, Gap | None]] = {}
+    last, life = 0, -1
+    for record in records:
+        if isinstance(record, Gap):
+            after = int(record.after) if record.after is not None else found.get(record.gap, (last,))[0]
+            found[record.gap] = (after, None if record.until is None else int(record.until), record)
+        elif isinstance(record, Trade) and int(record.id) > last:
+            lived = truth.lived(record.recv)
+            if lived > life >= 0 and not store.proves:
+                found[f"process {lived}"] = (last, int(record.id), None)
+            last, life = int(record.id), lived
+    return list(found.values())

@@ -1,0 +1,249 @@
+"""Carries out what a plan says: an exchange, a broker, okstream in a process of its own, and all that befalls them."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from nats_server import NatsServer, Wire, nats_server, stored
+from soak.running import watching
+from support.filed import held
+
+from okstream.channels import Subscription, parse
+from okstream.simulator import Settings, Simulator
+
+from .instance import Instance
+from .plan import CALM, SUBSCRIPTIONS, VENUES, Plan, Store, Stroke
+
+RATE = 10.0
+_PAUSE = 0.3
+"""Seconds that a process is away at least, once it has ended."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What really happened, from when to when, in the loop's seconds."""
+
+    stroke: Stroke
+    since: float
+    until: float
+
+
+@dataclass
+class Scene:
+    """
+    A run: what is on the stage, and afterwards what happened.
+
+    Attributes:
+        lives: the okstream processes, one after the other.
+        alive: when each connection was last seen, by its id.
+        troubles: what befell them.
+        codes: what those exited with that were asked to end.
+        wall: the wall clock when the loop's clock was 0, ns since the epoch.
+        end: when the last of them was asked to end, in the loop's seconds.
+    """
+
+    plan: Plan
+    folder: Path
+    sim: Simulator
+    server: NatsServer
+    wire: Wire
+    alive: dict[str, float]
+    config: Path
+    wall: int = 0
+    end: float = 0.0
+    lives: list[Instance] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    acks: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _frozen: bool = False
+    _down: int = 0
+
+    @property
+    def subs(self) -> list[Subscription]:
+        return [sub for text in SUBSCRIPTIONS[self.plan.dialect] for sub in parse(text)]
+
+    async def act(self) -> None:
+        """All of the plan."""
+        loop = asyncio.get_running_loop()
+        self.wall = time.time_ns() - int(loop.time() * 1e9)
+        for sub in self.subs:  # a market that nobody watches stands still
+            self.sim.engine.market.hold(str(sub.inst), self.sim.engine.clock.ms())
+        began = loop.time()
+        try:
+            self.lives.append(await Instance.start(self.config))
+            async with asyncio.TaskGroup() as group:
+                for stroke in self.plan.strokes:
+                    group.create_task(self._strike(stroke, began))
+            await asyncio.sleep(max(0.0, began + self.plan.seconds - loop.time()))
+            served = await self.lives[-1].written(len(self.subs))
+            assert served, f"it ended by itself: {''.join(self.lives[-1].told)}"
+            await asyncio.sleep(CALM)
+            self.end = loop.time()
+            self.codes.append(await self.lives[-1].end(signal.SIGTERM))
+        finally:
+            for life in self.lives:
+                if life.alive:
+                    life.signal(signal.SIGCONT)
+                    await life.end(signal.SIGKILL)
+
+    async def _strike(self, stroke: Stroke, began: float) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, began + stroke.at - loop.time()))
+        if stroke.what == "exchange":  # what nobody is served by, nobody feels
+            while not await self.lives[-1].written(len(self.subs)):
+                async with self._changing:
+                    pass  # it was killed, and there will be another one
+        since = loop.time()
+        await getattr(self, "_" + stroke.what.replace("-", "_"))(stroke)
+        self.counts[stroke.what] += 1
+        self.troubles.append(Trouble(stroke, since, loop.time()))
+
+    # -- what befalls okstream
+
+    async def _kill(self, stroke: Stroke) -> None:
+        await self._again(signal.SIGKILL)
+
+    async def _term(self, stroke: Stroke) -> None:
+        await self._again(signal.SIGTERM)
+
+    async def _again(self, number: int) -> None:
+        async with self._changing:
+            code = await self.lives[-1].end(number)
+            if code == -signal.SIGTERM and not self.lives[-1].told:
+                self.lives[-1].killed = True  # it had not come so far that it could be asked to end
+            elif number == signal.SIGTERM:
+                self.codes.append(code)
+            await asyncio.sleep(_PAUSE)
+            self.lives.append(await Instance.start(self.config))
+
+    async def _stop(self, stroke: Stroke) -> None:
+        life = self.lives[-1]
+        life.signal(signal.SIGSTOP)
+        await asyncio.sleep(stroke.seconds)
+        life.signal(signal.SIGCONT)
+
+    async def _disk(self, stroke: Stroke) -> None:
+        life = self.lives[-1]  # one that starts without room says so, and ends
+        life.fill_disk(True)
+        await asyncio.sleep(stroke.seconds)
+        life.fill_disk(False)
+
+    async def _reader(self, stroke: Stroke) -> None:
+        life = self.lives[-1]
+        life.block()
+        await asyncio.sleep(stroke.seconds)
+        if life.blocked:
+            life.unblock()
+
+    # -- what befalls the broker
+
+    async def _broker_kill(self, stroke: Stroke) -> None:
+        self._down += 1
+        if self._down == 1:
+            self.server.thaw()
+            self.server.kill()
+        await asyncio.sleep(stroke.seconds)
+        if self._down == 1 and self.server.process is None:
+            await asyncio.to_thread(self.server.start)
+        self._down -= 1
+
+    async def _broker_stop(self, stroke: Stroke) -> None:
+        process = None if self._down or self._frozen else self.server.process
+        if process is None:
+            return  # it is stopped already, in one way or the other
+        self._frozen = True
+        self.server.freeze()
+        await asyncio.sleep(stroke.seconds)
+        self._frozen = False
+        if process is self.server.process:
+            self.server.thaw()
+
+    async def _cut(self, stroke: Stroke) -> None:
+        self.wire.cut()
+
+    async def _acks(self, stroke: Stroke) -> None:
+        self.acks += 1
+
+    def lose(self, message: bytes) -> bool:
+        """Whether this acknowledgement gets lost."""
+        if self.acks and b'"seq"' in message:
+            self.acks -= 1
+            return True
+        return False
+
+    # -- what befalls the exchange
+
+    async def _exchange(self, stroke: Stroke) -> None:
+        self.sim.inject(stroke.text)
+        await asyncio.sleep(stroke.seconds)
+
+    async def holds(self) -> dict[str, list[bytes]]:
+        """Return the lines that each store holds."""
+        found: dict[str, list[bytes]] = {}
+        for store in self.plan.stores:
+            if store.kind == "file":
+                found[store.name] = held(self.folder / "data")
+            elif store.kind == "nats":
+                found[store.name] = [message.data + b"\n" for message in await stored(self.server)]
+            elif store.kind == "stdout":
+                found[store.name] = [line for life in self.lives for line in life.lines]
+            else:
+                found[store.name] = (self.folder / "mine").read_bytes().splitlines(keepends=True)
+        return found
+
+
+@asynccontextmanager
+async def staged(plan: Plan, folder: Path) -> AsyncIterator[Scene]:
+    """Everything but okstream itself."""
+    (folder / "data").mkdir(parents=True)
+    settings = Settings(
+        seed=plan.seed, rate=RATE, checksum=plan.checksum, log_limit=5_000_000, connects_per_second=None
+    )
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(nats_server(folder / "broker"))
+        sim = await stack.enter_async_context(Simulator(plan.dialect, settings))
+        wire = await stack.enter_async_context(Wire(server))
+        alive = await stack.enter_async_context(watching(sim))
+        config = folder / "config.toml"
+        scene = Scene(plan, folder, sim, server, wire, alive, config)
+        config.write_text(_config(scene))
+        wire.lose = scene.lose
+        yield scene
+
+
+def _config(scene: Scene) -> str:
+    plan = scene.plan
+    source: dict[str, Any] = {"venue": VENUES[plan.dialect], "url": scene.sim.url}
+    if plan.dialect == "okx-v5":
+        source["rest_url"] = scene.sim.rest_url
+    source["subscriptions"] = list(SUBSCRIPTIONS[plan.dialect])
+    parts = [_table({"stats": 1.0, "log_level": "info", "redundancy": plan.redundancy, "drain": 2.0})]
+    parts.append("[[source]]\n" + _table(source))
+    parts += [f"[sink.{store.name}]\n" + _table(_options(scene, store)) for store in plan.stores]
+    return "\n".join(parts)
+
+
+def _options(scene: Scene, store: Store) -> dict[str, Any]:
+    options = {"type": store.kind, "on_start": "retry", "retry_first": 0.1, "retry_most": 0.5} | store.options
+    if store.kind == "file":
+        options["path"] = f"{scene.folder}/data/{options['path']}"
+    elif store.kind == "nats":
+        options |= {"servers": [scene.wire.url], "storage": "file"}
+    elif store.kind != "stdout":
+        options["path"] = f"{scene.folder}/mine"
+    if store.spooled:
+        options["spool"] = f"{scene.folder}/spool-{store.name}"
+    return options
+
+
+def _table(options: dict[str, Any]) -> str:
+    return "".join(f"{name} = {orjson.dumps(value).decode()}\n" for name, value in options.items())
