@@ -23,7 +23,7 @@ class Instance:
     `okstream run` with a configuration.
 
     Attributes:
-        began, over: when it was started and had ended, in the loop's seconds.
+        began, asked: when it was started, and told to end, in the loop's seconds.
         killed: whether it was killed.
         lines: what came out of it, whole lines only.
         told: what it said to people.
@@ -31,7 +31,7 @@ class Instance:
 
     def __init__(self, process: asyncio.subprocess.Process, out: int, began: float) -> None:
         self.process = process
-        self.began, self.over = began, float("inf")
+        self.began, self.asked = began, float("inf")
         self.killed = False
         self.lines: list[bytes] = []
         self.told: list[str] = []
@@ -107,10 +107,10 @@ class Instance:
     async def end(self, number: int) -> int:
         """End it with that signal; return what it exits with."""
         self.killed = number == signal.SIGKILL
+        self.asked = asyncio.get_running_loop().time()
         self.signal(number)
         async with asyncio.timeout(TIMEOUT):
             code = await self.process.wait()
-            self.over = asyncio.get_running_loop().time()
             while self._blocks:
                 self.unblock()
             await self._drained.wait()

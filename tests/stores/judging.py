@@ -22,7 +22,7 @@ SETTLED = 2.5
 """Seconds before the end of which what the exchange did may still be under way."""
 
 _NS = 1_000_000_000
-_TRADES = frozenset({"trades", "trades-all"})
+TRADES = frozenset({"trades", "trades-all"})
 
 
 @dataclass
@@ -30,14 +30,16 @@ class Held:
     """
     What one store held, so that a test can show that it saw something.
 
-    `records` are data; `again` lines that it holds twice, `missing` trades that it lacks and says so. `last` is the
-    newest record of each subscription; `spans` are its gaps: whose, why, and from which record to which one, ns.
+    `records` are data, `again` lines that it holds twice; `missing` trades that it lacks and says so, `incomplete`
+    those that coverage says so of. `last` is the newest record of each subscription; `spans` are its gaps: whose, why,
+    and from which record to which one, ns.
     """
 
     report: Report = field(default_factory=Report)
     records: int = 0
     again: int = 0
     missing: int = 0
+    incomplete: int = 0
     last: dict[Subscription, object] = field(default_factory=dict)
     spans: list[tuple[Subscription, str, int, int]] = field(default_factory=list)
 
@@ -53,6 +55,7 @@ class Truth:
         self.begins = [life.began for life in scene.lives]
         self.feeds = [SimpleNamespace(sub=sub, venue=venue, traits=dialect.traits(sub), state="") for sub in scene.subs]
         self._logged = _truth(log, dialect, {feed.traits.key: feed for feed in self.feeds})
+        self.until = scene.end - SETTLED if scene.plan.calm > SETTLED else 0.0
         self._whose: dict[str, int] = {}
         for entry in log.entries():
             self._whose.setdefault(entry.connection, self.life(entry.at))
@@ -107,13 +110,13 @@ def _subscription(store: Store, feed: Any, own: list[AnyRecord], truth: Truth, h
     held.records += len(data)
     if data:
         held.last[sub] = _newest(data[-1])
-    if sub.channel in _TRADES:
+    if sub.channel in TRADES:
         _trades(name, store, feed, [record for part in parts.values() for record in part], truth, held)
     final = len(truth.scene.lives) - 1
     for life, records in parts.items():
         shown = [record for record in records if not isinstance(record, Gap | Status)]
         logged = truth.logged(feed, life)
-        end = truth.scene.end - SETTLED if life == final else 0.0
+        end = truth.until if life == final else 0.0
         one = _One(feed, logged, records, end, held.report)
         one.name = f"{name} of process {life}"
         one.gaps()
@@ -122,10 +125,10 @@ def _subscription(store: Store, feed: Any, own: list[AnyRecord], truth: Truth, h
             _begins(one.name, records)
         if feed.traits.incremental:
             one.books()
-        elif sub.channel not in _TRADES and not truth.scene.plan.several:
+        elif sub.channel not in TRADES and not truth.scene.plan.several:
             one.in_order(logged)
             continue
-        if sub.channel not in _TRADES and shown:
+        if sub.channel not in TRADES and shown:
             one.end = min(end or float("inf"), max(0.0, (shown[-1].recv - truth.scene.wall) / _NS))
             one.fresh(truth.scene.alive, truth.scene.wall, _asleep(truth))
 
@@ -215,9 +218,9 @@ def _trades(name: str, store: Store, feed: Any, records: Sequence[AnyRecord], tr
     assert ids == sorted(ids), f"{name}: not in order: {_fall(ids)}"
     twice = [one for one, count in Counter(ids).items() if count > 1]
     assert not twice, f"{name}: double: {twice[:5]}"
-    everything = truth.matches(feed, truth.scene.end - SETTLED)
     assert all_ids, f"{name}: nothing of it"
-    missing = [one for one in everything if min(ids) < one and one not in all_ids]
+    due = max([max(ids), *truth.matches(feed, truth.until)[-1:]])
+    missing = [one for one in truth.matches(feed, truth.scene.end) if min(ids) < one <= due and one not in all_ids]
     gaps = _gaps(records, store, truth)
     stray = [one for one in missing if not any(a < one and (u is None or one < u) for a, u, _ in gaps)]
     assert stray == [], f"{name}: lost in silence: {stray[:5]}"

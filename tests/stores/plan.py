@@ -17,9 +17,6 @@ SUBSCRIPTIONS = {
 }  # fmt: skip
 VENUES = {"okx-v5": "okx", "okex-v3": "okex-v3", "okex-v1": "okex-v1"}
 
-CALM = 3.0
-"""Seconds at the end in which all is well."""
-
 _EXCHANGE = (
     "drop", "close", "malformed", "truncate", "pad", "duplicate", "unknown-event", "notice", "handshake", "kill",
     "gap", "gap-trades", "break-books", "reset", "snapshot", "checksum", "stall", "freeze", "flood", "slow-ack",
@@ -72,6 +69,8 @@ class Plan:
     """
     One run. In `seconds` all that befalls it is over, but for what it takes a new process to be served.
 
+    `in_turn`: whenever something of each subscription has come out, the next stroke falls, whatever its time.
+    `calm` are seconds after that; of more than a few it is asked that the stores have what came in the first of them.
     `several`: more than one connection at a time may carry a subscription.
     """
 
@@ -81,7 +80,9 @@ class Plan:
     checksum: str
     stores: tuple[Store, ...]
     strokes: tuple[Stroke, ...]
-    seconds: float
+    seconds: float = 0.0
+    in_turn: bool = False
+    calm: float = 3.0
 
     @property
     def several(self) -> bool:
@@ -110,11 +111,11 @@ def plan(seed: int) -> Plan:
 
 def _heals(stroke: Stroke) -> float:
     if stroke.what == "exchange":
-        return 0.5 * FAULTS[_kind(stroke.text)].longest
+        return 0.5 * FAULTS[kind(stroke.text)].longest
     return 2.0
 
 
-def _kind(text: str) -> str:
+def kind(text: str) -> str:
     """The name in FAULTS of what the exchange is told."""
     name = text.partition(":")[0]
     return "gap-trades" if text.startswith("gap:channel=trades") else name

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from okstream.exits import LOST, OK
 
+from .covering import bounded, covered
 from .judging import Held, Truth, judged
 from .plan import Plan
 from .scene import Scene, staged
@@ -46,6 +47,9 @@ def play(plan: Plan, folder: Path) -> Shown:
     truth = Truth(scene)
     shown = Shown(scene, seconds=seconds)
     for store in plan.stores:
-        shown.stores[store.name] = judged(store, holds[store.name], truth)
+        held = shown.stores[store.name] = judged(store, holds[store.name], truth)
+        bounded(store, held, truth)
+        if store.kind == "file":
+            held.incomplete = covered(store, holds[store.name], truth, str(folder / "data"))
     shown.faults = scene.counts + scene.sim.counters.faults
     return shown

@@ -19,7 +19,7 @@ from okstream.channels import Subscription, parse
 from okstream.simulator import Settings, Simulator
 
 from .instance import Instance
-from .plan import CALM, SUBSCRIPTIONS, VENUES, Plan, Store, Stroke
+from .plan import SUBSCRIPTIONS, VENUES, Plan, Store, Stroke
 
 RATE = 10.0
 _PAUSE = 0.3
@@ -82,11 +82,15 @@ class Scene:
             self.lives.append(await Instance.start(self.config))
             async with asyncio.TaskGroup() as group:
                 for stroke in self.plan.strokes:
-                    group.create_task(self._strike(stroke, began))
-            await asyncio.sleep(max(0.0, began + self.plan.seconds - loop.time()))
+                    if self.plan.in_turn:
+                        await self._served()
+                    else:
+                        await asyncio.sleep(max(0.0, began + stroke.at - loop.time()))
+                    group.create_task(self._strike(stroke))
+                await asyncio.sleep(max(0.0, began + self.plan.seconds - loop.time()))
             served = await self.lives[-1].written(len(self.subs))
             assert served, f"it ended by itself: {''.join(self.lives[-1].told)}"
-            await asyncio.sleep(CALM)
+            await asyncio.sleep(self.plan.calm)
             self.end = loop.time()
             self.codes.append(await self.lives[-1].end(signal.SIGTERM))
         finally:
@@ -95,13 +99,16 @@ class Scene:
                     life.signal(signal.SIGCONT)
                     await life.end(signal.SIGKILL)
 
-    async def _strike(self, stroke: Stroke, began: float) -> None:
+    async def _served(self) -> None:
+        """Wait until a process has written something of each subscription."""
+        while not await self.lives[-1].written(len(self.subs)):
+            async with self._changing:
+                pass  # it was killed, and there will be another one
+
+    async def _strike(self, stroke: Stroke) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, began + stroke.at - loop.time()))
-        if stroke.what == "exchange":  # what nobody is served by, nobody feels
-            while not await self.lives[-1].written(len(self.subs)):
-                async with self._changing:
-                    pass  # it was killed, and there will be another one
+        if stroke.what == "exchange" and not self.plan.in_turn:
+            await self._served()  # what nobody is served by, nobody feels
         since = loop.time()
         await getattr(self, "_" + stroke.what.replace("-", "_"))(stroke)
         self.counts[stroke.what] += 1

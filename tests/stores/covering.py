@@ -1,0 +1,144 @@
+"""How long what a store lacks may be, by what really happened, and what `okstream coverage` says of its files."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+from oracle import CADENCE
+from soak.faults import FAULTS
+
+from okstream.coverage import coverage
+from okstream.files.evidence import found, read, sources
+
+from .judging import TRADES, Held, Truth
+from .plan import Store, kind
+from .scene import Trouble
+
+SLACK = 3.0
+"""Seconds that things may take on a machine that is busy."""
+
+_NS = 1_000_000_000
+_LASTING = frozenset({"handshake", "slow-ack"})
+"""What waits until somebody connects, or asks for something."""
+
+_RESTARTS = frozenset({"start", "restart"})
+_OWN = frozenset({"overflow", "sink"})
+_ROOMY = 2000
+
+Window = tuple[float, float]
+
+
+def bounded(store: Store, held: Held, truth: Truth) -> None:
+    """
+    Each gap of a store lies where something happened that explains it.
+
+    Raises:
+        AssertionError: one begins before that, goes on after it, or has another reason.
+    """
+    for sub, reason, since, until in held.spans:
+        if _explained(store, reason):
+            where = _Windows(store, truth, sub)
+            where.hold(f"{store.name}: a gap of {sub}", [reason], since, until)
+
+
+def covered(store: Store, lines: Iterable[bytes], truth: Truth, folder: str) -> int:
+    """
+    Hold what coverage says of the files in `folder` against the truth; return how many trades are in no complete time.
+
+    Raises:
+        AssertionError: what is said to be complete is not, or what is not said to be is not explained by what happened.
+    """
+    known = {one.sub[1:3]: one for one in coverage(sources(map(read, found([folder]))))}
+    times: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for line in lines:
+        one = orjson.loads(line)
+        if one["type"] == "trade":
+            times.setdefault((one["channel"], one["inst"]), []).append((one["recv"], int(one["id"])))
+    lost = 0
+    for feed in truth.feeds:
+        sub = feed.sub
+        one = known.pop((sub.channel, sub.inst))
+        where = _Windows(store, truth, sub)
+        for interval in one.intervals:
+            if not interval.complete and all(_explained(store, reason) for reason in interval.reasons):
+                name = f"{store.name}: what coverage misses of {sub}"
+                where.hold(name, interval.reasons, interval.since, interval.until)
+        if sub.channel in TRADES:
+            lost += _complete(sub, one.intervals, times[sub.channel, sub.inst], truth.matches(feed, truth.scene.end))
+    assert not known, f"coverage knows of {known}"
+    return lost
+
+
+def _complete(sub: Any, intervals: Iterable[Any], trades: Sequence[tuple[int, int]], truth: Iterable[int]) -> int:
+    """Nothing is missing in what is said to be complete; return how much is missing in the rest."""
+    ids = {number for _, number in trades}
+    everything = [number for number in truth if min(ids) <= number <= max(ids)]
+    lost = 0
+    for interval in intervals:
+        inside = [number for recv, number in trades if interval.since <= recv <= interval.until]
+        missing = [number for number in everything if min(inside) < number < max(inside) and number not in ids]
+        assert not (interval.complete and missing), f"{sub}: coverage takes for complete what lacks {missing[:5]}"
+        lost += len(missing)
+    assert lost >= len(set(everything) - ids), f"{sub}: something is missing of which coverage says nothing"
+    return lost
+
+
+def _explained(store: Store, reason: str) -> bool:
+    """Whether what has that reason needs something to have happened: a small lane runs over as it is."""
+    return reason != "overflow" or store.options.get("lane_records", _ROOMY) >= _ROOMY
+
+
+class _Windows:
+    """When something of one subscription may be missing in a store, in the loop's seconds."""
+
+    def __init__(self, store: Store, truth: Truth, sub: Any) -> None:
+        scene = truth.scene
+        self._wall = scene.wall
+        cadence = CADENCE.get(sub.channel, 1.0) + SLACK
+        feed = next(feed for feed in truth.feeds if feed.sub == sub)
+        served = [min((item.at for item in truth.logged(feed, life)), default=None) for life in range(len(scene.lives))]
+        self.restarts: list[Window] = []
+        for life, one in enumerate(scene.lives):
+            after = next((at for at in served[life + 1 :] if at is not None), float("inf"))
+            self.restarts.append((one.asked - cadence, after + cadence))
+        self.links = [_window(one, cadence) for one in scene.troubles if one.stroke.what in ("exchange", "stop")]
+        own = [one for one in scene.troubles if one.stroke.what in _touching(store)]
+        self.own = [_window(one, cadence) for one in own]
+
+    def hold(self, name: str, reasons: Iterable[str], since_ns: int, until_ns: int) -> None:
+        """From `since_ns` to `until_ns` is within all that happened, and meets for each reason what explains it."""
+        since, until = (since_ns - self._wall) / _NS, (until_ns - self._wall) / _NS
+        told = f"{name}: {since:.2f} .. {until:.2f} for {', '.join(reasons)}"
+        for reason in reasons:
+            cause = self.restarts if reason in _RESTARTS else self.own if reason in _OWN else self.links
+            if reason == "sink" and not cause:
+                continue  # it is so by itself, see Moody
+            assert any(a <= until and since <= b for a, b in cause), f"{told}: nothing happened: {cause}"
+        reach = since
+        for a, b in sorted([*self.restarts, *self.links, *self.own]):
+            reach = max(reach, b) if a <= reach else reach
+        assert "sink" in reasons or reach >= until, f"{told}: too long, from {reach:.2f} on"
+
+
+def _touching(store: Store) -> frozenset[str]:
+    """What makes this store slow, or fails it."""
+    of = {
+        "nats": {"broker-kill", "broker-stop", "cut", "acks"},
+        "file": {"disk"},
+        "stdout": {"reader"},
+    }.get(store.kind, {"disk"})
+    return frozenset(of | {"stop"} | ({"disk"} if store.spooled else set()))
+
+
+def _window(trouble: Trouble, more: float) -> Window:
+    """When what is missing because of `trouble` came, or would have come."""
+    text = trouble.stroke.text
+    since, until = trouble.since - more, trouble.until + more
+    if not text:
+        return since, until + 2 * SLACK
+    options = dict(item.split("=", 1) for item in text.partition(":")[2].split(",") if item)
+    if text.partition(":")[0] in _LASTING:
+        return since, float("inf")
+    until += float(options.get("lead", 0)) + float(options.get("seconds", 0))
+    until += (float(options.get("times", 1)) - 1) * float(options.get("every", 1))
+    return since, until + FAULTS[kind(text)].longest
