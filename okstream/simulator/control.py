@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PATH = "/control"
 
 
-def add_routes(app: web.Application, simulator: Simulator) -> None:
+def routes(simulator: Simulator) -> list[web.RouteDef]:
     """GET: counters, connections, the list of faults. POST: one fault text a line, strikes at once."""
 
     def allowed(request: web.Request) -> bool:
@@ -47,5 +47,4 @@ def add_routes(app: web.Application, simulator: Simulator) -> None:
             return web.Response(status=400, text=str(error))
         return web.Response(body=orjson.dumps({"injected": done}), content_type="application/json")
 
-    app.router.add_get(PATH, show)
-    app.router.add_post(PATH, inject)
+    return [web.get(PATH, show), web.post(PATH, inject)]

@@ -6,6 +6,7 @@ import asyncio
 import random
 import secrets
 from collections import deque
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -98,12 +99,11 @@ class Simulator:
     async def __aenter__(self) -> Simulator:
         loop = asyncio.get_running_loop()
         self.engine = Engine(self.settings, loop)
-        app = web.Application(client_max_size=256 * 1024, middlewares=[self._unless_down])
+        app = web.Application(client_max_size=256 * 1024)
         app.on_response_prepare.append(self._date)
-        for path in DIALECTS[self.dialect].values():
-            app.router.add_get(path, self._websocket)
-        Rest(self.engine).add_routes(app)
-        control.add_routes(app, self)
+        sockets = [web.get(path, self._websocket) for path in DIALECTS[self.dialect].values()]
+        for route in (*sockets, *Rest(self.engine).routes(), *control.routes(self)):
+            app.add_routes([web.RouteDef(route.method, route.path, self._unless_down(route.handler), route.kwargs)])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await self._listen()
@@ -143,18 +143,22 @@ class Simulator:
         if task.cancelled() or task.exception() is None:
             self._tasks.discard(task)
 
-    @web.middleware
-    async def _unless_down(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    def _unless_down(self, handler: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """
         While killed, an HTTP connection kept alive from before is dead as well; while frozen, everybody waits. The
         control endpoint is not part of the exchange.
         """
-        if request.path != control.PATH:
-            await self.thawed.wait()
-        if self._down and request.transport is not None:
-            request.transport.abort()
-        response: web.StreamResponse = await handler(request)
-        return response
+
+        # Not a middleware: aiohttp remembers the handlers of those, and with them the whole exchange, after it ended.
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if request.path != control.PATH:
+                await self.thawed.wait()
+            if self._down and request.transport is not None:
+                request.transport.abort()
+            response: web.StreamResponse = await handler(request)
+            return response
+
+        return handle
 
     async def _date(self, _: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers["Date"] = formatdate(self.engine.clock.ms() / 1000, usegmt=True)

@@ -74,11 +74,10 @@ class Rest:
         self.engine = engine
         self._recent: dict[tuple[str, str], deque[float]] = {}
 
-    def add_routes(self, app: web.Application) -> None:
-        for path in (*PUBLIC, *SIGNED):
-            app.router.add_get(f"/api/v5/{path}", self._route(path))
-        for path in ("trade/order", "trade/cancel-order"):
-            app.router.add_post(f"/api/v5/{path}", self._route(path, "post_"))
+    def routes(self) -> list[web.RouteDef]:
+        asked = [web.get(f"/api/v5/{path}", self._route(path)) for path in (*PUBLIC, *SIGNED)]
+        posted = ("trade/order", "trade/cancel-order")
+        return asked + [web.post(f"/api/v5/{path}", self._route(path, "post_")) for path in posted]
 
     def _route(self, path: str, prefix: str = "") -> Callable[[web.Request], Any]:
         answer = getattr(self, prefix + path.replace("/", "_").replace("-", "_"))

@@ -1,7 +1,9 @@
 """The simulated exchange under other event loops: virtual time, and uvloop."""
 
 import asyncio
+import gc
 import selectors
+import weakref
 
 import pytest
 import uvloop
@@ -93,3 +95,15 @@ def test_uvloop_leaves_nothing_behind():
         return [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
 
     assert run(work(), uvloop.new_event_loop) == []
+
+
+def test_an_exchange_that_has_ended_is_not_kept():
+    async def work():
+        async with Simulator() as sim, Client(sim.urls["public"]) as client:
+            await client.subscribe("trades", "BTC-USDT")
+            await client.data("trades")
+            return weakref.ref(sim.log)
+
+    log = run(work(), Virtual)
+    gc.collect()
+    assert log() is None
