@@ -383,6 +383,29 @@ def test_what_a_full_spool_has_no_room_for_is_declared(tmp_path: Path, caplog):
     assert any("its spool is full" in record.message for record in caplog.records)
 
 
+def test_what_has_no_room_is_missing_behind_what_was_on_its_way_to_the_sink(tmp_path: Path):
+    async def scenario() -> None:
+        sink = Gate()
+        one = pump(sink, when_full="spill", records=100, spool=tmp_path / "spool", spool_bytes=8192)
+        trading = lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, trading, *range(1, 41))
+        await until(lambda: one.state.waiting and not len(one.lane))
+        put(one, trading, *range(41, 81))
+        await until(lambda: one.lost > 0 and not len(one.lane))
+        sink.gate.set()
+        await until(lambda: one.state.spooled == 0)
+        put(one, trading, 101)
+        await over(one, running)
+        handed = numbers(sink)
+        assert handed == [*range(1, handed[-2] + 1), 101]
+        assert handed[-2] >= 40
+        assert f"closed overflow {handed[-2]}..101" in sink.told
+
+    asyncio.run(scenario())
+
+
 def test_a_sink_that_keeps_up_and_waits_for_a_batch_loses_nothing(tmp_path: Path, caplog):
     async def scenario() -> None:
         sink = Scripted()

@@ -241,13 +241,13 @@ class Spooling:
         async with self._keeping:
             if self._out is not None and self._kept is None:
                 entries, self._kept, self._whole = list(self._out.entries), [], False
+                remember(self._last, entries)  # the sink gets them, whether the disk has room for them or not
                 try:
                     done = await self._accepted([entry.pack() for entry in entries])
                 except SpoolFullError as error:
                     self._kept = entries[: error.accepted]
                     raise
                 self._kept, self._whole = entries[:done], done == len(entries)
-                remember(self._last, self._kept)
 
     def _leave(self, batch: Batch) -> None:
         """`batch` is not written, and never will be but from the disk: what is not there either is lost."""
