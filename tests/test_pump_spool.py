@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core.exchange import RECV, trades
+from core.exchange import RECV, book, ticker, trades
 from test_pump import Scripted, lived, pump, put
 
 from okstream.entries import Entry, unpack
@@ -339,6 +339,75 @@ def test_what_a_sink_proves_is_compared_with_what_the_disk_has_for_it(tmp_path: 
         assert sink.data == [*told, *kept, "open start 25..None", "closed start 25..31", "31"]
 
     asyncio.run(scenario())
+
+
+class Remembering(Gate):
+    """Proves the last that it was told it has, or something that was before it."""
+
+    def __init__(self, last: Entry | None = None, identity: str | None = None, seq: int | None = None) -> None:
+        super().__init__()
+        self.last, self.identity, self.seq = last, identity, seq
+        self.gate.set()
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        await super().write(batch)
+        self.last = next((entry for entry in reversed(batch) if entry.type != "status"), self.last)
+
+    def proven(self) -> list[Proven]:
+        last = self.last
+        if last is None:
+            return []
+        seq = last.fields.get("seq") if self.seq is None else self.seq
+        ts = last.ts if self.seq is None else 0
+        return [Proven(last.venue, last.channel or "", last.inst, None, seq, ts, self.identity or last.identity)]
+
+
+@pytest.mark.parametrize(
+    ("text", "pushes", "identity", "told"),
+    [
+        ("ticker:BTC-USDT", [ticker(number) for number in (10, 20, 30)], None, ["20", "30"]),
+        ("ticker:BTC-USDT", [ticker(number) for number in (10, 20, 30)], "lost",
+         ["open start None..None", "closed start None..None", "20", "30"]),
+        ("book:BTC-USDT", [book("snapshot", -1, 1), book("update", 1, 2), book("snapshot", -1, 4)], None, ["2", "4"]),
+    ],
+)  # fmt: skip
+def test_what_waits_on_the_disk_goes_on_from_what_the_sink_acknowledged_last(
+    tmp_path: Path, text: str, pushes: list[Any], identity: str | None, told: list[str]
+):
+    sink = asyncio.run(_stopped_after_one(tmp_path, text, pushes, identity))
+    assert sink.data == told
+
+
+def test_changes_of_a_book_of_which_a_sink_has_lost_something_are_of_no_use_before_its_next_snapshot(tmp_path: Path):
+    pushes = [book("snapshot", -1, 1), book("update", 1, 2), book("update", 2, 3), book("snapshot", -1, 4)]
+    sink = asyncio.run(_stopped_after_one(tmp_path, "book:BTC-USDT", pushes, "lost", seq=0))
+    assert sink.data == ["open start 0..None", "closed start 0..4", "4"]
+
+
+async def _stopped_after_one(
+    folder: Path, text: str, pushes: list[Any], identity: str | None, seq: int | None = None
+) -> Remembering:
+    """Return a sink whose run before this one had acknowledged the first of `pushes` when it was stopped."""
+    options: Any = {"spool": folder / "spool", "spool_always": True}
+    before, first = lived(text), Remembering()
+    one = pump(first, **options)
+    await one.start()
+    running = asyncio.create_task(one.run())
+    one.lane.put(before.push(pushes[0], RECV))
+    await until(lambda: one.written == 1 and one.state.spooled == 0)
+    first.gate.clear()
+    for message in pushes[1:]:
+        one.lane.put(before.push(message, RECV))
+    await until(lambda: one.state.spooled >= len(pushes) - 1)
+    await over(one, running, within=0.05)
+    assert first.last is not None
+    sink = Remembering(first.last, identity, seq)
+    one = pump(sink, **options)
+    await one.start()
+    running = asyncio.create_task(one.run())
+    await until(lambda: one.state.spooled == 0)
+    await over(one, running)
+    return sink
 
 
 def test_a_batch_that_is_tried_again_is_acknowledged_once(tmp_path: Path):

@@ -85,6 +85,7 @@ class Starts:
     What a gap of before that data would say lies within it, and is left out. Each has the time of the line behind it,
     so that files sorted by it tell the same. Trades that the exchange repeats after a subscription, and that come no
     later than what is proven, are left out, too: they are there, and where the last of them is, nothing is missing.
+    So are changes of a book, up to its next snapshot.
     """
 
     def __init__(self, statements: Statements, wall_ns: Callable[[], int]) -> None:
@@ -116,6 +117,8 @@ class Starts:
                 self._open[which] = gap
                 told.append(Entry(encode(gap), gap))
             if which in self._open:
+                if is_change(entry):
+                    continue  # of no use before the book's next snapshot
                 if is_data(entry):
                     behind = _behind(self._open[which], entry)
                     if behind is None or behind >= 0:

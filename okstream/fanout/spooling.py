@@ -16,7 +16,7 @@ from ..options import LaneOptions
 from ..records import Gap
 from ..sinks import Proven
 from ..spool import Corrupt, Spool
-from ..spool.proofs import mark, proven
+from ..spool.proofs import Acknowledged, mark, proven
 from .batching import Batch, Batches
 from .declaring import Holes, Key, Starts, is_data, key, remember
 
@@ -66,6 +66,7 @@ class Spooling:
         self._refusals = 0
         self._last: dict[Key, Entry] = {}
         self._marked: set[Key] = set()
+        self._done = Acknowledged()
         self._unclosed: dict[str, Entry] = {}
         self._unopened: set[str] = set()
         self._chance = around.chance
@@ -110,6 +111,8 @@ class Spooling:
             known = proven(opened.marks)
             self._starts.know(known)
             self._marked = {(one.venue, one.channel, one.inst, one.account) for one in known}
+        if self._options.spool_always:
+            self._done = Acknowledged(opened.done)
         if opened.torn:
             log.warning("%s: %d torn bytes were cut off its spool", self._name, opened.torn)
 
@@ -127,7 +130,7 @@ class Spooling:
         Between that line and what it has something may be gone that was in memory, or that it had once and lost; what
         the spool remembers of it proves nothing then.
         """
-        self._resumed.know(proven)
+        self._resumed.know(one for one in proven if not self._done.reached_by(one))
 
     def finish(self) -> None:
         """See Batches."""

@@ -60,7 +60,7 @@ def proofs(lasts: Mapping[Key, Last]) -> list[Proven]:
     newest: dict[tuple[str, str | None, str | None, str | None], Proven] = {}
     for whose, one in sorted(lasts.items(), key=lambda item: item[1].recv):
         venue, channel, inst, account, _ = whose
-        newest[whose[:4]] = Proven(venue, channel or "", inst, account, one.after, one.ts)
+        newest[whose[:4]] = Proven(venue, channel or "", inst, account, one.after, one.ts, one.identity)
     return list(newest.values())
 
 

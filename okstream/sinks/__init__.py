@@ -1,7 +1,7 @@
 """Sinks: where records go. One file a sink, one line in the table, one block in config.example.toml."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from okstream.entries import Entry
@@ -57,7 +57,8 @@ class Proven:
     """
     The last that a sink is known to hold of one subscription, from a run before this one.
 
-    `after` is its trade id or book sequence, None where it has neither; `after_ts` the exchange's time, ms.
+    `after` is its trade id or book sequence, None where it has neither; `after_ts` the exchange's time, ms. `identity`
+    is that of its entry, None where nobody knows.
     """
 
     venue: str
@@ -66,6 +67,7 @@ class Proven:
     account: str | None
     after: str | int | None
     after_ts: int | None
+    identity: str | None = field(default=None, compare=False)
 
 
 @runtime_checkable

@@ -29,12 +29,14 @@ class Opened:
         corrupt: records that are known to be; `read` reports them in their place, and such as it finds later.
         torn: bytes that were cut off behind the last whole record.
         marks: what `mark` said last, for each key, of all that was ever appended, also where that is long gone.
+        done: the same of what is acknowledged.
     """
 
     waiting: int
     corrupt: int
     torn: int
     marks: dict[str, str]
+    done: dict[str, str]
 
 
 class Backlog:
@@ -77,7 +79,7 @@ class Backlog:
         self._handed = 0
         self._holes.clear()
         self._trim()
-        return Opened(self.next - self.acked, corrupt, torn, dict(self._marks))
+        return Opened(self.next - self.acked, corrupt, torn, dict(self._marks), self._done())
 
     def append(self, payloads: Payloads) -> tuple[int, OSError | None]:
         accepted, error = 0, None
@@ -175,6 +177,23 @@ class Backlog:
         if segments and segments[-1].size == 0:
             segments.pop().path.unlink()
         return corrupt, torn
+
+    def _done(self) -> dict[str, str]:
+        """Return what is to be remembered of what is acknowledged."""
+        segment = next((segment for segment in self._segments if segment.end > self.acked), None)
+        if segment is None or self._mark is None:
+            return dict(self._marks)
+        done = marks_of(segment) or {}
+        cursor = Cursor(segment)
+        try:
+            for item in cursor:
+                if cursor.number > self.acked:
+                    break
+                if not isinstance(item, Corrupt) and (said := self._mark(item)) is not None:
+                    done[said[0]] = said[1]
+        finally:
+            cursor.close()
+        return done
 
     def _remember(self, payloads: Payloads) -> None:
         if self._mark is None:

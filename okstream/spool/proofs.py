@@ -34,5 +34,28 @@ def proven(marks: Mapping[str, str]) -> list[Proven]:
         about = Head(*orjson.loads(said))
         if about.channel is not None:
             last = place(Entry(b"", about))
-            found.append(Proven(about.venue, about.channel, about.inst, about.account, *last))
+            found.append(Proven(about.venue, about.channel, about.inst, about.account, *last, about.identity))
     return found
+
+
+class Acknowledged:
+    """
+    What a sink had acknowledged of a spool that everything goes through, as that was opened.
+
+    Args:
+        marks: of what was acknowledged; None where not all goes through the spool.
+    """
+
+    def __init__(self, marks: Mapping[str, str] | None = None) -> None:
+        self._last = {_whose(one): one for one in proven(marks or {})}
+
+    def reached_by(self, one: Proven) -> bool:
+        """Whether `one` of a sink is the last that it acknowledged, or later: then what waits goes on from there."""
+        last = self._last.get(_whose(one))
+        if last is None:
+            return False
+        return last.identity == one.identity or (last.after_ts or 0) < (one.after_ts or 0)
+
+
+def _whose(one: Proven) -> tuple[str, str, str | None, str | None]:
+    return one.venue, one.channel, one.inst, one.account
