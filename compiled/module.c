@@ -14,15 +14,20 @@ static int prepare(PyObject *module)
 {
     Rules *rules = PyModule_GetState(module);
     crc_prepare();
+    writer_prepare();
     if ((rules->read = attribute("okstream.levels", "read")) == NULL ||
         (rules->same = attribute("okstream.levels", "same")) == NULL ||
         (rules->dumps = attribute("orjson", "dumps")) == NULL ||
         (rules->loads = attribute("orjson", "loads")) == NULL) {
         return -1;
     }
-    PyObject *type = PyType_FromModuleAndSpec(module, &levels_spec, NULL);
-    int added = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
-    Py_XDECREF(type);
+    PyType_Spec *const specs[] = {&levels_spec, &cutter_spec, &writer_spec};
+    int added = 0;
+    for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]) && added == 0; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);
+        added = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+        Py_XDECREF(type);
+    }
     return added;
 }
 

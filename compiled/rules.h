@@ -13,6 +13,8 @@ typedef struct {
     PyObject *loads; /* of orjson */
 } Rules;
 
-extern PyType_Spec levels_spec;
+extern PyType_Spec levels_spec, cutter_spec, writer_spec;
+
+void writer_prepare(void);
 
 #endif

@@ -1,3 +1,37 @@
 """The work of a message that is done most often; made of compiled/ where there is a compiler."""
 
+from collections.abc import Callable
+from typing import Any
+
 from .levels import Levels as Levels
+from .records import AnyRecord, Book
+
+class Cutter:
+    """See okstream.dialects.hot."""
+
+    def __init__(
+        self,
+        book: type[Book],
+        venue: str,
+        channel: str,
+        inst: str | None,
+        names: tuple[str | None, ...],
+        instants: bool,
+        action: Callable[[bytes], str | None],
+        /,
+    ) -> None: ...
+    def __call__(self, message: bytes, recv: int, /) -> Book | None: ...
+
+class Writer:
+    """See okstream.records."""
+
+    def __init__(
+        self,
+        kind: type[AnyRecord],
+        names: tuple[str, ...],
+        optional: tuple[str, ...],
+        otherwise: Callable[[Any], bytes],
+        sides: str | None = None,
+        /,
+    ) -> None: ...
+    def __call__(self, record: Any, /) -> bytes: ...

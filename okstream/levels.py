@@ -12,10 +12,11 @@ from zlib import crc32
 
 import orjson
 
-from .records import Row
-
 _CHECKED = 25
 _PATIENCE = 1000
+
+Row = list[str]
+"""As in records, which must not be imported here: they are written by the compiled part, which imports this."""
 
 Rows = list[Row] | bytes
 """Levels of one side, or the JSON of them."""

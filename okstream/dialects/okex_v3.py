@@ -37,7 +37,6 @@ from . import (
     Traits,
     exact,
     guard,
-    hot,
     okex_v3_rows,
     parsed,
     with_key,
@@ -274,8 +273,8 @@ def route(text: bytes) -> bytes | None:
 
 
 def payload(text: bytes) -> Any:
-    # JSON numbers in place of text are the decoder's to find; what it refuses is read again by `read`.
-    return hot.book(text, NAME) if text.find(b"/depth", 10, 24) > 0 else parsed(text, NAME)
+    # JSON numbers in place of text are the decoder's to find; what it refuses is read again by `read`. It cuts books.
+    return text if text.find(b"/depth", 10, 24) > 0 else parsed(text, NAME)
 
 
 def read(text: bytes) -> list[Message]:

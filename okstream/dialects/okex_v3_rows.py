@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from ..channels import Subscription
 from ..records import (
     Balance,
@@ -119,21 +121,42 @@ _BOOKS = frozenset({"depth", "depth5", "depth_l2_tbt"})
 _ACTIONS = {"partial": "snapshot", "update": "update"}
 
 
+_NAMES = hot.Names("timestamp", "instrument_id", None, None, "checksum")
+
+
+@lru_cache(1024)
+def _heads(text: bytes) -> str | None:
+    try:
+        return _ACTIONS[hot.head(text)["action"]]
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+@lru_cache(1024)
+def _whole_heads(text: bytes) -> str | None:
+    try:
+        hot.head(text)
+    except ValueError:
+        return None
+    return "snapshot"
+
+
 def _books(sub: Subscription, venue: str) -> Decoder:
     channel = sub.channel
+    cut = hot.cutter(sub, venue, _NAMES, millis, _whole_heads if channel == "book5" else _heads)
 
     def decode(payload: Any, recv: int) -> list[DataRecord]:
-        message, row, sides = payload if type(payload) is tuple else (payload, None, None)
-        action = "snapshot" if channel == "book5" else _ACTIONS[message["action"]]
-        if row is not None:
-            head = (venue, channel, needed(row["instrument_id"]), millis(row["timestamp"]), recv)
-            return [hot.cut(head, action, sides, None, None, integer(row.get("checksum")))]
+        if type(payload) is bytes:
+            if (book := cut(payload, recv)) is not None:
+                return [book]
+            payload = orjson.loads(payload)
+        action = "snapshot" if channel == "book5" else _ACTIONS[payload["action"]]
         return [
             Book(
                 venue, channel, needed(row["instrument_id"]), millis(row["timestamp"]), recv, action,
                 rows(row["bids"]), rows(row["asks"]), None, None, integer(row.get("checksum")),
             )
-            for row in message["data"]
+            for row in payload["data"]
         ]  # fmt: skip
 
     return decode

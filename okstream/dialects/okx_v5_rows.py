@@ -9,7 +9,10 @@ The rows of OKX v5 data as records; docs/records.md has the table of source keys
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from ..channels import Subscription
 from ..records import (
@@ -74,24 +77,41 @@ def _trades(sub: Subscription, venue: str) -> Decoder:
     return decode
 
 
+BOOKS = ("books", "books5", "bbo-tbt", "books-l2-tbt", "books50-l2-tbt", "books-rpi")
+_NAMES = hot.Names("ts", None, "seqId", "prevSeqId", "checksum")
+
+
+def _action(message: Any) -> str:
+    action = message.get("action", "snapshot")
+    if action != "update" and action != "snapshot":
+        raise ValueError(f"action {action!r}")
+    return str(action)
+
+
+@lru_cache(1024)
+def _heads(text: bytes) -> str | None:
+    try:
+        return _action(hot.head(text))
+    except (AttributeError, ValueError):
+        return None
+
+
 def _books(sub: Subscription, venue: str) -> Decoder:
     channel, inst = sub.channel, sub.inst
+    cut = hot.cutter(sub, venue, _NAMES, integer, _heads)
 
     def decode(payload: Any, recv: int) -> list[DataRecord]:
-        message, row, sides = payload if type(payload) is tuple else (payload, None, None)
-        action = message.get("action", "snapshot")
-        if action != "update" and action != "snapshot":
-            raise ValueError(f"action {action!r}")
-        if row is not None:
-            head = venue, channel, inst, integer(row["ts"]), recv
-            numbers = integer(row.get("seqId")), integer(row.get("prevSeqId")), integer(row.get("checksum"))
-            return [hot.cut(head, action, sides, *numbers)]
+        if type(payload) is bytes:
+            if (book := cut(payload, recv)) is not None:
+                return [book]
+            payload = orjson.loads(payload)
+        action = _action(payload)
         return [
             Book(
                 venue, channel, inst, integer(row["ts"]), recv, action, rows(row["bids"]), rows(row["asks"]),
                 integer(row.get("seqId")), integer(row.get("prevSeqId")), integer(row.get("checksum")),
             )
-            for row in message["data"]
+            for row in payload["data"]
         ]  # fmt: skip
 
     return decode
@@ -303,12 +323,7 @@ _DECODERS: Mapping[str, Callable[[Subscription, str], Decoder]] = {
     "tickers": _tickers,
     "trades": _trades,
     "trades-all": _trades,
-    "books": _books,
-    "books5": _books,
-    "bbo-tbt": _books,
-    "books-l2-tbt": _books,
-    "books50-l2-tbt": _books,
-    "books-rpi": _books,
+    **dict.fromkeys(BOOKS, _books),
     "funding-rate": _each(_funding),
     "mark-price": _each(_mark),
     "index-tickers": _each(_index),

@@ -2,14 +2,17 @@
 
 import copy
 import pickle
+import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from okstream.book import COMPILED
 from okstream.channels import Subscription
-from okstream.dialects import Push, load
+from okstream.dialects import Push, hot, integer, load
+from okstream.dialects.okex_v3_rows import millis
 from okstream.errors import DecodeError
 from okstream.records import Book, encode
 
@@ -24,6 +27,15 @@ V3 = (
 )
 BOOKS = {"okx-v5": V5, "okex-v3": V3}
 SUB = Subscription("book", "BTC-USDT")
+
+
+@pytest.fixture(scope="module", autouse=True, params=[False, True], ids=["python", "compiled"])
+def _of_each_kind(request):
+    if request.param and not COMPILED:
+        pytest.skip("the compiled part was not built: there is no compiler")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hot, "COMPILED", request.param)
+        yield
 
 
 def quick(name, text):
@@ -118,6 +130,53 @@ def mutated(draw):
         piece = draw(st.sampled_from(PIECES) | st.just("") | st.just(text[at:stop] * 2))
         text = text[:at] + piece + text[stop:]
     return name, text.encode()
+
+
+CUTTERS = {
+    "okx-v5": (hot.Names("ts", None, "seqId", "prevSeqId", "checksum"), integer, lambda head: "update"),
+    "okex-v3": (hot.Names("timestamp", "instrument_id", None, None, "checksum"), millis, lambda head: "update"),
+}
+
+
+def shown(book):
+    return book and [getattr(book, name) for name in (*Book.__annotations__, "sides", "venue", "channel", "inst", "ts")]
+
+
+def cut_by_both(name, text):
+    """Whatever the compiled part cuts, Python cuts, too; return whether it did."""
+    names, time, action = CUTTERS[name]
+    one = hot.cutter(SUB, "okx", names, time, action)(text, 7)
+    other = hot.Cutter(SUB, "okx", names, time, action)(text, 7)
+    assert one is None or shown(one) == shown(other)
+    return one is not None
+
+
+@given(mutated())
+def test_what_is_cut_is_what_python_cuts(message):
+    cut_by_both(*message)
+
+
+VALUES = (
+    st.integers(-(10**20), 10**20).map(str)
+    | st.sampled_from(["0", "-0", "007", "null", "1.5", '""', '"x\u00e9"', '"é"', '"\\"', '"7\n"', "true", "-", ""])
+    | st.from_regex(r'"-?[0-9]{0,20}"', fullmatch=True)
+    | st.from_regex(r'"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-2][0-9]:[0-6][0-9]:[0-6][0-9]\.[0-9]{3}Z?"', fullmatch=True)
+    | st.datetimes().map(lambda at: f'"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"')
+)
+
+
+@given(st.sampled_from(["okx-v5", "okex-v3"]), st.data())
+def test_values_are_cut_as_python_cuts_them(name, data):
+    text = BOOKS[name]
+    old = data.draw(st.sampled_from(re.findall(r'(?<=":)(?:"[^"]+"|-?\d+)(?=[,}])', text.partition('"data"')[2])))
+    cut_by_both(name, text.replace(old, data.draw(VALUES)).encode())
+
+
+@given(st.datetimes())
+def test_usual_messages_are_cut(at):
+    instant = f"{at.year:04d}-{at:%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    assert cut_by_both("okex-v3", V3.replace("2020-07-24T09:41:05.316Z", instant).encode())
+    assert cut_by_both("okx-v5", V5.replace("1597026383085", str(at.year * at.microsecond)).encode())
 
 
 @given(mutated())
