@@ -284,6 +284,32 @@ def test_a_journal_is_played_as_fast_as_is_asked_for(tmp_path, speed, takes):
     assert testing.run(whole) == pytest.approx(takes, abs=1.0)
 
 
+def test_what_lies_between_two_journals_is_not_waited_for(tmp_path):
+    later = T + 1_000_000
+    paths = [
+        recording(tmp_path / "1", OPEN, {"dir": "recv", "text": push(1), "t": T + 3}),
+        recording(tmp_path / "2", {**OPEN, "t": later}, {"dir": "recv", "text": push(2), "t": later + 4}),
+    ]
+
+    async def whole() -> float:
+        began = asyncio.get_running_loop().time()
+        async with Playback(paths, [Kept()], speed=1) as playback:
+            await playback.wait()
+            return asyncio.get_running_loop().time() - began
+
+    assert testing.run(whole) == pytest.approx(3 + 4, abs=0.5)
+
+
+def test_what_was_read_is_told_and_comes_to_the_size_of_the_files(tmp_path):
+    journalled(tmp_path / "journal", segment_bytes=3000)
+    path = recording(tmp_path / "r.jsonl", OPEN, *({"dir": "recv", "text": push(number)} for number in range(3000)))
+    told: list[int] = []
+    _, playback, _ = played(tmp_path / "journal", path, progress=told.append)
+    assert sum(told) == sum(path.stat().st_size for path in playback.files)
+    assert min(told) >= 0
+    assert len(told) > len(playback.files)
+
+
 def test_what_is_before_and_after_the_damage_is_played_and_the_damage_said(tmp_path, caplog):
     first, second = tmp_path / "1", tmp_path / "2"
     live, later = journalled(first), journalled(second)

@@ -253,24 +253,29 @@ def read(path: Path, progress: Callable[[int], None] = lambda count: None) -> It
 
 
 def _plain(path: Path, file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+    taken = 0
     while line := file.readline(_MOST):
-        progress(len(line))
+        taken += len(line)
+        if taken >= _PIECE:
+            progress(taken)
+            taken = 0
         if len(line) >= _MOST:
             raise JournalError(f"{path}: a line is longer than any journal's")
         if line.strip():
             yield line
+    progress(taken)
 
 
 def _compressed(path: Path, file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
     """Each frame's lines only once all of it is there, and its checksum right."""
     rest = b""
     while rest or (rest := file.read(_PIECE)):
-        frame, size, text = ZstdDecompressor(), 0, []
+        frame, size, taken, text = ZstdDecompressor(), 0, 0, []
         try:
             while not frame.eof:
                 if frame.needs_input and not (rest := rest or file.read(_PIECE)):
                     raise JournalError(f"{path}: it ends in the middle of what was written last")
-                progress(len(rest))
+                taken += len(rest)
                 text.append(frame.decompress(rest, _MOST))
                 rest = b""
                 if (size := size + len(text[-1])) > _MOST:
@@ -278,7 +283,7 @@ def _compressed(path: Path, file: BinaryIO, progress: Callable[[int], None]) -> 
         except ZstdError as error:
             raise JournalError(f"{path}: it is damaged: {error}") from None
         rest = frame.unused_data
-        progress(-len(rest))
+        progress(taken - len(rest))
         lines = b"".join(text)
         if lines and not lines.endswith(b"\n"):
             raise JournalError(f"{path}: a line has no end")

@@ -11,7 +11,6 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -157,6 +156,7 @@ class Playback:
     async def _play(self) -> None:
         wrong: list[Path] = []
         for journal in self._journals:
+            self._began = None  # what lies between two journals is not waited for
             for number, path in enumerate(journal):
                 try:
                     await self._one(path)
@@ -186,8 +186,7 @@ class Playback:
         await self._room()
 
     def _calls(self, path: Path) -> Iterator[dict[str, Any]]:
-        lines = read(path, self._progress)
-        first = next(lines, None)
+        first = next(read(path), None)
         if first is None:
             raise JournalError(f"{path}: it is empty")
         if (why := stranger(first)) is not None:
@@ -195,7 +194,7 @@ class Playback:
         if recordings.is_recording(first):
             yield from recordings.calls(path, self._venue, self._progress)
             return
-        for number, line in enumerate(chain([first], lines), 1):
+        for number, line in enumerate(read(path, self._progress), 1):
             try:
                 call = orjson.loads(line)
             except ValueError:

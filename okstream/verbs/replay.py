@@ -28,7 +28,7 @@ async def run(arguments: argparse.Namespace) -> int:
     sinks = _sinks(arguments)
     only = sinks[0][0] if len(sinks) == 1 else None
     size = sum(path.stat().st_size for path in found([Path(file) for file in arguments.files]))
-    with stopping() as stop, _progress(size, arguments.quiet) as progress:
+    with stopping() as stop, _progress(size, arguments.quiet, arguments.config is None) as progress:
         playback = Playback(
             arguments.files,
             sinks,
@@ -62,9 +62,9 @@ def _sinks(arguments: argparse.Namespace) -> list[tuple[Sink, LaneOptions]]:
 
 
 @contextmanager
-def _progress(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how much of `size` bytes was read; elsewhere say nothing."""
-    if quiet or not sys.stderr.isatty():
+def _progress(size: int, quiet: bool, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how much of `size` bytes was read; elsewhere, and between records, say nothing."""
+    if quiet or not sys.stderr.isatty() or (shown and sys.stdout.isatty()):
         yield lambda count: None
         return
     try:
