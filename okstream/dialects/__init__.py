@@ -269,12 +269,15 @@ def needed(value: Any) -> str:
 
 def integer(value: Any) -> int | None:
     """Return a time or count given as digits or as a JSON integer, None for what was left empty."""
-    if type(value) is int:
-        number = value
-    elif value is None or value == "":
-        return None
-    elif type(value) is str:
+    kind = type(value)
+    if kind is str:
+        if not value:
+            return None
         number = int(value)
+    elif kind is int:
+        number = value
+    elif value is None:
+        return None
     else:
         raise TypeError(f"{value!r} is not an integer")
     if not -(2**63) <= number < 2**63:

@@ -15,7 +15,6 @@ This file asks and reads replies; okex_v3_rows.py reads the rows of data.
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -246,30 +245,29 @@ def ping() -> bytes:
     return b"ping"
 
 
-# Of these the decoders look at every value that they pass on.
-_PUBLIC_TABLE = re.compile(
-    rb"(spot|futures|swap|option|index)/"
-    rb"(ticker|trade|depth|depth5|depth_l2_tbt|candle\d+s|mark_price|funding_rate)"
-)
+# What messages of these tables begin with: of them the decoders look at every value that they pass on.
+_PUBLIC = frozenset(
+    f'{{"table":"{business}/{name}'.encode()
+    for business in (*_BUSINESSES, "index")
+    for name in (
+        "ticker", "trade", "depth", "depth5", "depth_l2_tbt", "mark_price", "funding_rate",
+        *(f"candle{seconds}s" for seconds in _BARS.values()),
+    )
+)  # fmt: skip
 _INST = b'"instrument_id":"'
 
 
-@lru_cache(maxsize=64)
-def _public(table: bytes) -> bool:
-    return _PUBLIC_TABLE.fullmatch(table) is not None
-
-
 def route(text: bytes) -> bytes | None:
-    if not text.startswith(b'{"table":"'):
-        return None
-    end = text.find(b'"', 10, 50)
-    start = text.find(_INST)
+    start = text.rfind(_INST)
     # A message may hold rows of several instruments: only one name in the whole text settles it.
-    if end < 0 or start < 0 or text.find(_INST, start + 1) >= 0 or not _public(text[10:end]):
+    if start < 0 or text.find(_INST) != start:
+        return None
+    head = text[: text.find(b'"', 10, 50)]
+    if head not in _PUBLIC:
         return None
     start += len(_INST)
     inst = text[start : text.find(b'"', start)]
-    return None if b"\\" in inst else text[10:end] + b":" + inst
+    return None if b"\\" in inst else head[10:] + b":" + inst
 
 
 def payload(text: bytes) -> Any:

@@ -43,6 +43,7 @@ BY_UNDERLYING = frozenset({"option/instruments", "option/summary", "option/accou
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+_FRACTIONS = {f"{number:03d}": number for number in range(1000)}
 _SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)(T\d\d:\d\d:\d\d(\.\d{1,6})?Z)?", re.ASCII)
 
@@ -62,9 +63,9 @@ def millis(value: Any) -> int | None:
             return None
         raise TypeError(f"{value!r} is not a time")
     if len(value) == 24 and value[19] == "." and value[23] == "Z":
-        fraction = value[20:23]
-        if fraction.isdigit() and fraction.isascii():
-            return _whole(value[:19]) + int(fraction)
+        fraction = _FRACTIONS.get(value[20:23])
+        if fraction is not None:
+            return _whole(value[:19]) + fraction
     if not value:
         return None
     # Listings may be a day without a time, which is taken as its beginning in UTC.
