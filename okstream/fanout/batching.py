@@ -11,7 +11,7 @@ from ..feed.continuity import Delivery
 from ..options import LaneOptions
 from ..sinks import Sink
 from .lane import BATCH, Lane
-from .rendering import bare, entries
+from .rendering import bare, entries, joined
 
 _READY_BYTES = 1024 * 1024
 """What is made into lines for a sink beforehand, at most a lane's share; what goes beyond stays in the lane."""
@@ -36,7 +36,8 @@ class Batches:
     `under_way` counts data records that were taken out of the lane and are not `done`. `left`: how many more data
     records (raw: messages) are wanted, None for all; nothing is handed out after the last but what ends the stream.
 
-    Where nobody else wants the records and the sink has `lines_only`, they are let go of as soon as they are lines.
+    Where nobody else wants the records and the sink has `lines_only`, they are let go of as soon as they are lines; and
+    where it takes them `joined`, what is made into lines at once is one entry.
 
     A batch has at most `most` lines, or the line more that fills `most_bytes`; its first waits at most `linger` seconds
     for others.
@@ -78,6 +79,7 @@ class Batches:
         sized = self.most is not None or self.most_bytes is not None
         # A batch that was asked for may fill half the lane; what nobody asked for is an eighth.
         self._cap = options.bytes // 2 if sized else min(_READY_BYTES, lane.share)
+        self._joined = self.lines_only and not sized and bool(getattr(sink, "joined", False))
         self._eager = not sized and options.linger is None
 
     def __len__(self) -> int:
@@ -201,7 +203,7 @@ class Batches:
             deliveries = self._counted(deliveries)
         weight = 0
         if self._form == "raw" or (self.lines_only and self.lane.alone):
-            made, data, length = bare(deliveries, self._form, self._statements)
+            made, data, length = (joined if self._joined else bare)(deliveries, self._form, self._statements)
         else:
             made = entries(deliveries, self._form, self._statements)
             data, length = 0, sum([len(entry.line) for entry in made])

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
-from ..entries import Entry
+from ..entries import RAW, Entry, Head
 from ..feed.continuity import Delivery
 from ..records import AnyRecord, encode
+
+_JOINED = Head("", RAW, "", None, None, None, None, 0)
 
 
 def entries(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> list[Entry]:
@@ -39,15 +41,40 @@ def bare(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> 
         if raw:
             if (text := delivery.text) is not None:
                 data += 1
-                # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
-                line = text.replace(b"\n", b" ") + b"\n"
                 if feed is not None:
-                    made.append(Entry(line, feed.head, found[-1].recv if found else delivery.recv, feed))
+                    made.append(Entry(_line(text), feed.head, found[-1].recv if found else delivery.recv, feed))
         else:
             data += len(found)
             for record in found:
                 made.append(Entry(encode(record), record if feed is None else feed.head, record.recv, feed))
     return made, data, sum([len(entry.line) for entry in made])
+
+
+def joined(deliveries: Iterable[Delivery], form: str, statements: bool = True) -> tuple[list[Entry], int, int]:
+    """Return the same as `bare`, all lines as one entry, which is as old as the first."""
+    lines: list[bytes] = []
+    data = came = 0
+    raw = form == "raw"
+    for delivery in deliveries:
+        found = delivery.records
+        came = came or (found[0].recv if found else delivery.recv)
+        if statements and delivery.statements:
+            came = came or delivery.statements[0].recv
+            lines += map(encode, delivery.statements)
+        if not raw:
+            data += len(found)
+            for record in found:
+                lines.append(encode(record))
+        elif (text := delivery.text) is not None:
+            data += 1
+            lines.append(_line(text))
+    line = b"".join(lines)
+    return [Entry(line, _JOINED, came)] if line else [], data, len(line)
+
+
+def _line(text: bytes) -> bytes:
+    # A newline between the tokens of JSON is a space; as it is it would make two lines of one.
+    return text.replace(b"\n", b" ") + b"\n"
 
 
 def records(deliveries: Iterable[Delivery]) -> list[AnyRecord]:

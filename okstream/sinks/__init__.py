@@ -23,7 +23,8 @@ class Sink(Protocol):
     `write` is never called concurrently, nor before `open` or after `close`: a sink keeps no queue, needs no lock. It
     may be opened again after `close`. Its class may say of itself, where that differs from what options.py has:
     `batch_records`, `batch_bytes`, `linger` and `threaded`; `lines_only` where it uses nothing but `Entry.line` and
-    rejects nothing; and `where`, text for people.
+    rejects nothing; `joined` where, besides, many lines may come as one entry and a batch is written whole or not at
+    all; and `where`, text for people.
     """
 
     async def open(self) -> None:

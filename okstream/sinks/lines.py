@@ -26,7 +26,7 @@ _Job = tuple[bytes, "asyncio.Future[None]"]
 class Lines:
     """Lines to an open descriptor, which stays open; `where` names it in errors."""
 
-    lines_only = True
+    lines_only = joined = True
 
     def __init__(self, descriptor: int, where: str) -> None:
         self.linger = 0.0 if os.isatty(descriptor) else _LINGER

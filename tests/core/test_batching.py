@@ -12,6 +12,7 @@ from okstream import testing
 from okstream.entries import Entry
 from okstream.fanout.batching import Batch, Batches
 from okstream.fanout.lane import Lane
+from okstream.feed.continuity import Delivery
 from okstream.feed.source import Source
 from okstream.options import LaneOptions
 
@@ -31,6 +32,10 @@ class Lines:
 
 class Fields(Lines):
     lines_only = False
+
+
+class Joined(Lines):
+    joined = True
 
 
 def batches(sink: Any, **options: Any) -> Batches:
@@ -123,3 +128,29 @@ def test_a_line_is_the_same_with_its_record_and_without():
     lines = [[entry.line.split(b'"gap":')[-1][-60:] for entry in batch.entries] for batch in (mine, others)]
     assert lines[0] == lines[1]
     assert (mine.data, len(mine.entries)) == (others.data, len(others.entries))
+
+
+@pytest.mark.parametrize("statements", [True, False])
+@pytest.mark.parametrize("form", ["json", "raw"])
+def test_joined_lines_are_the_same_lines(form: str, statements: bool):
+    batch: dict[type[Lines], Batch] = {}
+    said = lived().feed.overflow(None, None, RECV)
+    for kind in (Lines, Joined):
+        one, source = batches(kind(), form=form, statements=statements), lived()
+        put(one, source, 1, 3)
+        one.lane.put([Delivery(source.feed, said)])
+        one.lane.put(source.push(trades(4, 5), RECV, b'{"a":\n1}', weight=100))
+        batch[kind] = one.take()
+        one.done(batch[kind])
+        assert (one.lane.held, one.lane.weight, one.lost) == (0, 0, 0)
+    alone, joined = batch[Lines], batch[Joined]
+    lines = b"".join(entry.line for entry in alone.entries)
+    assert lines.count(b"\n") == alone.data + 2 * statements
+    assert [(entry.line, entry.recv) for entry in joined.entries] == [(lines, RECV)]
+    assert joined.data == alone.data
+
+
+def test_joined_lines_are_apart_where_a_batch_is_of_so_many():
+    one, source = batches(Joined(), batch_records=2), lived()
+    put(one, source, 1, 4)
+    assert len(one.take().entries) == 4
