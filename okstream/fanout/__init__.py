@@ -162,14 +162,15 @@ class Fanout:
     def put(self, deliveries: list[Delivery]) -> None:
         """Hand `deliveries` to every lane. Never waits."""
         lanes, flow = self.lanes, self.flow
-        several = len(lanes) > 1
+        several, passed, factor = len(lanes) > 1, 0, _HEAVY.get
         for delivery in deliveries:
             if records := delivery.records:
-                flow.records += len(records)
-                weight = delivery.weight * _HEAVY.get(type(records[-1]), 1) + _MESSAGE_WEIGHT
+                passed += len(records)
+                weight = delivery.weight * factor(type(records[-1]), 1) + _MESSAGE_WEIGHT
                 delivery.weight = weight + delivery.weight // 3 + _LINE_WEIGHT * len(records) if several else weight
             elif delivery.text is not None:
-                flow.records += 1
+                passed += 1
+        flow.records += passed
         if flow.timed:
             flow.time(deliveries)
         for lane in lanes:

@@ -247,7 +247,7 @@ class Feed(Continuity):
             self.leader = source
         self.expected = True
         statements = self._resume(None, recv) if self.state != "live" or self.gap is not None else ()
-        return [Delivery(self, statements, (), text, weight, recv=recv)]
+        return [Delivery(self, statements, (), text, weight, 0, recv)]
 
     def passing(self, source: Source, text: bytes | None, weight: int) -> list[Delivery]:
         """Return what raw lanes get of a message without a record."""

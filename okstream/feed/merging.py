@@ -50,9 +50,10 @@ class Seen:
         """Return those of `records` that are new, and remember them."""
         if not records:
             return records
-        if type(records[0]) in _IDENTIFIED:
+        kind = type(records[0])
+        if kind in _IDENTIFIED:
             return self._counted(records, self._ids.add, _id)
-        if type(records[0]) is Order:
+        if kind is Order:
             return self._counted(records, self._new_order, lambda record: record)
         ts = records[-1].ts
         if ts is None or ts <= self._latest:
@@ -97,6 +98,11 @@ class Seen:
         return any(_same(records, others) for others in recent)
 
     def _counted(self, records: Records, add: Callable[[Any], bool], key: Callable[[DataRecord], Any]) -> Records:
+        if len(records) == 1:  # as nearly always
+            if add(key(records[0])):
+                return records
+            self.repeated += 1
+            return []
         unseen = [record for record in records if add(key(record))]
         self.repeated += len(records) - len(unseen)
         return unseen
@@ -143,7 +149,7 @@ def renumbered(book: Book, last: Book) -> bool:
 
 
 def _id(record: DataRecord) -> tuple[Any, ...] | str:
-    if isinstance(record, Trade):
+    if type(record) is Trade:
         return record.id
     assert isinstance(record, Fill)
     return (record.order_id, record.id, record.side)

@@ -173,11 +173,12 @@ class Source:
         self.heard = recv
         self.messages += 1
         epoch = 0
-        if self.chain is not None:
-            records = self._verified(records)
+        chain = self.chain
+        if chain is not None:
+            records = self._verified(chain, records)
             if not records:
                 return self.feed.passing(self, text, weight)
-            epoch = self.chain.epoch
+            epoch = chain.epoch
             if self.kept is not None:
                 self.kept.take(records)
         elif first and self.feed.traits.cached:
@@ -193,11 +194,12 @@ class Source:
 
     def push_raw(self, recv: int, text: bytes, weight: int) -> "list[Delivery]":
         """Take one message that nobody wants parsed."""
-        if not self.asked_for:
+        feed = self.feed
+        if self._decode is None or feed.state == "refused":
             return []
         self.heard = recv
         self.flowing = True
-        return self.feed.take_raw(self, recv, text, weight)
+        return feed.take_raw(self, recv, text, weight)
 
     def lose(
         self, reason: str, recv: int, state: str | None = None, detail: dict[str, Any] | None = None
@@ -224,10 +226,8 @@ class Source:
         if self.chain is not None:
             self.chain.restart()
 
-    def _verified(self, records: Records) -> Records:
+    def _verified(self, chain: Chain, records: Records) -> Records:
         """Return what may be delivered; sets `broken` where the book is void from there on."""
-        chain = self.chain
-        assert chain is not None
         if not records and chain.void:
             chain.awaited += 1
         right: Records = []
