@@ -23,7 +23,8 @@ FAULTS = (
 def test_a_file_and_a_broker_hold_all_there_was_or_say_what_they_lack_after_kills_of_both(tmp_path):
     shown = play(Plan(1, "okx-v5", 1, "zero", STORES, FAULTS, in_turn=True, calm=0.0), tmp_path)
     assert not unfinished(tmp_path / "data")
-    assert {"broker-kill", "kill", "drop", "broker-stop", "reader"} <= shown.faults.keys()
+    assert {"broker-kill", "SIGKILL", "drop", "broker-stop", "reader"} <= shown.faults.keys()
+    assert shown.counts["restarts"] == shown.counts["acknowledgements lost"] == 1
     archive, broker, out = (shown.stores[store.name] for store in STORES)
     for one in (archive, broker, out):
         assert one.again == 0, "nothing is written to them twice"

@@ -1,7 +1,7 @@
 """
 The full matrix for a given time: `python -m soak SECONDS`, with the folder of tests on the path.
 
-SEED= repeats one run by the name it was printed with: `SEED=random/17`, `SEED=kills/okx-v5`.
+SEED= repeats one run by the name it was printed with: `SEED=random/17`, `SEED=kills/okx-v5`, `SEED=stores/17`.
 """
 
 # ruff: noqa: T201
@@ -10,25 +10,34 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count
 from multiprocessing import active_children
+
+from stores.plan import plan as plan_of_stores
 
 from .episodes import Proof
 from .faults import ALL
 from .runs import run
 from .schedule import plan
 
+_EACH = 3
+"""After so many runs of a stream in virtual time comes one of stores, in real time."""
+
+_PLANS: dict[str, Callable[[int], object]] = {"random": plan, "stores": plan_of_stores}
 _FIXED = [f"{name}/{dialect}" for name in ("rotations", "kills") for dialect in ALL] + ["stalled/1"]
 
 
 def names(first: int) -> Iterator[str]:
     """All runs: those in real time take long and do little, so one goes on beside the others from the start."""
     yield f"freezes/{first}"
+    yield f"stores/{first}"
     yield from _FIXED
     for seed in count(first):
         yield f"random/{seed}"
+        if (seed - first) % _EACH == _EACH - 1:
+            yield f"stores/{seed}"
 
 
 def soak(seconds: float, first: int) -> int:
@@ -65,12 +74,14 @@ def _blame(name: str, error: BaseException) -> None:
     print("".join(traceback.format_exception(error)), file=sys.stderr)
     kind, _, what = name.partition("/")
     print(f"VIOLATION in {name}: {str(error)[:2000]}\nrepeat it: make soak SEED={name}", flush=True)
-    if kind == "random":
-        print(plan(int(what)))
+    if kind in _PLANS:
+        print(_PLANS[kind](int(what)))
 
 
 def _line(proof: Proof) -> str:
     report = proof.report
+    if proof.stores:
+        return _counts(proof.stores)
     passed = f"{report.pushes} pushed, {report.delivered} delivered, {report.excused} excused"
     return f"{proof.seconds:.0f} s of market, {passed}, {sum(report.gaps.values())} gaps"
 
@@ -91,6 +102,7 @@ def _prove(total: Proof, done: list[str]) -> None:
     print(f"faults             {_counts(total.faults)}")
     print(f"rotations          {total.rotations}")
     print(f"kills              {total.kills}")
+    print(f"stores             {_counts(total.stores)}")
 
 
 def _counts(counted: dict[str, int]) -> str:

@@ -15,7 +15,7 @@ from .schedule import Plan, wanted
 
 @dataclass
 class Proof:
-    """What one or several runs showed."""
+    """What one or several runs showed; `stores` is of those with a process of its own, and stores behind it."""
 
     report: Report = field(default_factory=Report)
     seconds: float = 0.0
@@ -23,6 +23,7 @@ class Proof:
     rotations: int = 0
     kills: int = 0
     runs: int = 0
+    stores: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Proof") -> None:
         self.report.add(other.report)
@@ -31,6 +32,7 @@ class Proof:
         self.rotations += other.rotations
         self.kills += other.kills
         self.runs += other.runs
+        self.stores += other.stores
 
 
 def random_faults(plan: Plan) -> Proof:

@@ -5,6 +5,7 @@ import logging
 from .episodes import Proof, kills, random_faults, rotations, stalled
 from .freezing import freezes
 from .schedule import plan
+from .storing import stores
 
 ROTATIONS = 100
 KILLS = 200
@@ -23,6 +24,8 @@ def run(name: str, seconds: float) -> Proof:
             return kills(what, KILLS)
         case "freezes":
             return freezes(int(what), seconds)
+        case "stores":
+            return stores(int(what))
         case "stalled":
             return stalled(seed=int(what))
     raise SystemExit(f"no run is called {name!r}")

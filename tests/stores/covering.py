@@ -1,6 +1,8 @@
 """How long what a store lacks may be, by what really happened, and what `okstream coverage` says of its files."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -22,8 +24,6 @@ _LASTING = frozenset({"handshake", "slow-ack"})
 """What waits until somebody connects, or asks for something."""
 
 _RESTARTS = frozenset({"start", "restart"})
-_OWN = frozenset({"overflow", "sink"})
-_ROOMY = 2000
 
 Window = tuple[float, float]
 
@@ -35,10 +35,10 @@ def bounded(store: Store, held: Held, truth: Truth) -> None:
     Raises:
         AssertionError: one begins before that, goes on after it, or has another reason.
     """
+    windows = {feed.sub: _Windows(store, truth, feed) for feed in truth.feeds}
     for sub, reason, since, until in held.spans:
         if _explained(store, reason):
-            where = _Windows(store, truth, sub)
-            where.hold(f"{store.name}: a gap of {sub}", [reason], since, until)
+            windows[sub].hold(f"{store.name}: a gap of {sub}", [reason], since, until)
 
 
 def covered(store: Store, lines: Iterable[bytes], truth: Truth, folder: str) -> int:
@@ -58,7 +58,7 @@ def covered(store: Store, lines: Iterable[bytes], truth: Truth, folder: str) -> 
     for feed in truth.feeds:
         sub = feed.sub
         one = known.pop((sub.channel, sub.inst))
-        where = _Windows(store, truth, sub)
+        where = _Windows(store, truth, feed)
         for interval in one.intervals:
             if not interval.complete and all(_explained(store, reason) for reason in interval.reasons):
                 name = f"{store.name}: what coverage misses of {sub}"
@@ -69,33 +69,43 @@ def covered(store: Store, lines: Iterable[bytes], truth: Truth, folder: str) -> 
     return lost
 
 
-def _complete(sub: Any, intervals: Iterable[Any], trades: Sequence[tuple[int, int]], truth: Iterable[int]) -> int:
-    """Nothing is missing in what is said to be complete; return how much is missing in the rest."""
-    ids = {number for _, number in trades}
-    everything = [number for number in truth if min(ids) <= number <= max(ids)]
+def _complete(sub: Any, intervals: Iterable[Any], trades: Iterable[tuple[int, int]], truth: Sequence[int]) -> int:
+    """What is missing is so between two that are there, in a time that is said not to be complete; return how much."""
+    times = {number: recv for recv, number in trades}
+    known = [(one.since, one.until) for one in intervals if not one.complete]
     lost = 0
-    for interval in intervals:
-        inside = [number for recv, number in trades if interval.since <= recv <= interval.until]
-        missing = [number for number in everything if min(inside) < number < max(inside) and number not in ids]
-        assert not (interval.complete and missing), f"{sub}: coverage takes for complete what lacks {missing[:5]}"
-        lost += len(missing)
-    assert lost >= len(set(everything) - ids), f"{sub}: something is missing of which coverage says nothing"
+    for before, after in pairwise(sorted(times)):
+        missing = bisect_left(truth, after) - bisect_right(truth, before)
+        if missing:
+            since, until = sorted((times[before], times[after]))
+            assert any(_meet(since, until, *one) for one in known), (
+                f"{sub}: coverage takes for complete what lacks {missing} behind {before}"
+            )
+            lost += missing
     return lost
 
 
+def _meet(since: int, until: int, a: int, b: int) -> bool:
+    """Whether two times have more in common than that one begins as the other ends."""
+    overlap = min(until, b) - max(since, a)
+    return overlap > 0 or (overlap == 0 and (since == until or a == b))
+
+
 def _explained(store: Store, reason: str) -> bool:
-    """Whether what has that reason needs something to have happened: a small lane runs over as it is."""
-    return reason != "overflow" or store.options.get("lane_records", _ROOMY) >= _ROOMY
+    """Whether something has to have happened: a small lane runs over as it is, and a sink rejects as it likes."""
+    if reason == "sink":
+        assert store.options.get("rejects"), f"{store.name}: it says that it could not take something"
+        return False
+    return reason != "overflow" or "lane_records" not in store.options
 
 
 class _Windows:
     """When something of one subscription may be missing in a store, in the loop's seconds."""
 
-    def __init__(self, store: Store, truth: Truth, sub: Any) -> None:
+    def __init__(self, store: Store, truth: Truth, feed: Any) -> None:
         scene = truth.scene
         self._wall = scene.wall
-        cadence = CADENCE.get(sub.channel, 1.0) + SLACK
-        feed = next(feed for feed in truth.feeds if feed.sub == sub)
+        cadence = CADENCE.get(feed.sub.channel, 1.0) + SLACK
         served = [min((item.at for item in truth.logged(feed, life)), default=None) for life in range(len(scene.lives))]
         self.restarts: list[Window] = []
         for life, one in enumerate(scene.lives):
@@ -110,14 +120,12 @@ class _Windows:
         since, until = (since_ns - self._wall) / _NS, (until_ns - self._wall) / _NS
         told = f"{name}: {since:.2f} .. {until:.2f} for {', '.join(reasons)}"
         for reason in reasons:
-            cause = self.restarts if reason in _RESTARTS else self.own if reason in _OWN else self.links
-            if reason == "sink" and not cause:
-                continue  # it is so by itself, see Moody
+            cause = self.restarts if reason in _RESTARTS else self.own if reason == "overflow" else self.links
             assert any(a <= until and since <= b for a, b in cause), f"{told}: nothing happened: {cause}"
         reach = since
         for a, b in sorted([*self.restarts, *self.links, *self.own]):
             reach = max(reach, b) if a <= reach else reach
-        assert "sink" in reasons or reach >= until, f"{told}: too long, from {reach:.2f} on"
+        assert reach >= until, f"{told}: too long, from {reach:.2f} on"
 
 
 def _touching(store: Store) -> frozenset[str]:

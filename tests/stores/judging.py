@@ -56,6 +56,7 @@ class Truth:
         self.feeds = [SimpleNamespace(sub=sub, venue=venue, traits=dialect.traits(sub), state="") for sub in scene.subs]
         self._logged = _truth(log, dialect, {feed.traits.key: feed for feed in self.feeds})
         self.until = scene.end - SETTLED if scene.plan.calm > SETTLED else 0.0
+        self._parts: dict[tuple[str, int], list[Logged]] = {}
         self._whose: dict[str, int] = {}
         for entry in log.entries():
             self._whose.setdefault(entry.connection, self.life(entry.at))
@@ -71,7 +72,11 @@ class Truth:
     def logged(self, feed: Any, life: int | None = None) -> list[Logged]:
         """What was pushed to all processes, or one of them."""
         found = self._logged.get(feed.traits.key, [])
-        return [item for item in found if life is None or self._whose[item.connection] == life]
+        if life is None:
+            return found
+        if (feed.traits.key, life) not in self._parts:
+            self._parts[feed.traits.key, life] = [item for item in found if self._whose[item.connection] == life]
+        return self._parts[feed.traits.key, life]
 
     def matches(self, feed: Any, before: float) -> list[int]:
         """The ids of all trades that the channel of `feed` shows, until then in the loop's seconds."""
@@ -111,7 +116,7 @@ def _subscription(store: Store, feed: Any, own: list[AnyRecord], truth: Truth, h
     if data:
         held.last[sub] = _newest(data[-1])
     if sub.channel in TRADES:
-        _trades(name, store, feed, [record for part in parts.values() for record in part], truth, held)
+        _trades(name, store, feed, own, truth, held)
     final = len(truth.scene.lives) - 1
     for life, records in parts.items():
         shown = [record for record in records if not isinstance(record, Gap | Status)]
@@ -147,12 +152,14 @@ def _parts(own: Iterable[AnyRecord], truth: Truth) -> dict[int, list[AnyRecord]]
     """
     Return the records by the process that got them; what is said belongs to the data behind it.
 
-    Who is killed closes no gap: it ends where its process does.
+    Who is killed closes no gap: it ends where its process does. A gap that is still open then may have in it what a
+    lane dropped last.
     """
     parts: dict[int, list[AnyRecord]] = {}
     said: list[AnyRecord] = []
     now = -1
     opened: Gap | None = None
+    inner: set[str] = set()
 
     def close(recv: int) -> None:
         nonlocal opened
@@ -165,7 +172,12 @@ def _parts(own: Iterable[AnyRecord], truth: Truth) -> dict[int, list[AnyRecord]]
             if record.state == "open":
                 if opened is not None and opened.gap.rpartition("-")[0] != record.gap.rpartition("-")[0]:
                     close(record.recv)
+                if opened is not None and record.reason == "overflow":
+                    inner.add(record.gap)
+                    continue
                 opened = opened or record
+            elif record.gap in inner:
+                raise AssertionError(f"closes a gap that was inside of another: {record}")
             elif opened is not None and opened.gap == record.gap:
                 opened = None
             said.append(record)
@@ -219,8 +231,8 @@ def _trades(name: str, store: Store, feed: Any, records: Sequence[AnyRecord], tr
     twice = [one for one, count in Counter(ids).items() if count > 1]
     assert not twice, f"{name}: double: {twice[:5]}"
     assert all_ids, f"{name}: nothing of it"
-    due = max([max(ids), *truth.matches(feed, truth.until)[-1:]])
-    missing = [one for one in truth.matches(feed, truth.scene.end) if min(ids) < one <= due and one not in all_ids]
+    first, due = min(ids), max([max(ids), *truth.matches(feed, truth.until)[-1:]])
+    missing = [one for one in truth.matches(feed, truth.scene.end) if first < one <= due and one not in all_ids]
     gaps = _gaps(records, store, truth)
     stray = [one for one in missing if not any(a < one and (u is None or one < u) for a, u, _ in gaps)]
     assert stray == [], f"{name}: lost in silence: {stray[:5]}"

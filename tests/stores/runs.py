@@ -1,6 +1,7 @@
 """One run: carried out, judged, and what it showed."""
 
 import asyncio
+import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +16,20 @@ from .scene import Scene, staged
 
 @dataclass
 class Shown:
-    """What a run showed: how each store was judged, and what befell it."""
+    """What a run showed: how each store was judged, which faults really happened, and what came of them."""
 
-    scene: Scene
     stores: dict[str, Held] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
 
 
-async def _played(plan: Plan, folder: Path) -> tuple[Scene, dict[str, list[bytes]], float]:
-    loop = asyncio.get_running_loop()
+async def _played(plan: Plan, folder: Path) -> tuple[Scene, dict[str, list[bytes]]]:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)  # no process may stay behind
     async with staged(plan, folder) as scene:
-        began = loop.time()
         await scene.act()
-        return scene, await scene.holds(), loop.time() - began
+        return scene, await scene.holds()
 
 
 def play(plan: Plan, folder: Path) -> Shown:
@@ -38,18 +39,25 @@ def play(plan: Plan, folder: Path) -> Shown:
     Raises:
         AssertionError: something is not as it should be.
     """
-    scene, holds, seconds = asyncio.run(_played(plan, folder))
-    assert set(scene.codes) <= {OK, LOST}, f"it exited with {scene.codes}"
+    scene, holds = asyncio.run(_played(plan, folder))
     for name, lines in holds.items():
         (folder / f"{name}.held").write_bytes(b"".join(lines))
     for number, life in enumerate(scene.lives):
         (folder / f"{number}.told").write_text("".join(life.told))
+    assert set(scene.codes) <= {OK, LOST}, f"it exited with {scene.codes}"
     truth = Truth(scene)
-    shown = Shown(scene, seconds=seconds)
+    shown = Shown(faults=scene.counts + scene.sim.counters.faults)
     for store in plan.stores:
         held = shown.stores[store.name] = judged(store, holds[store.name], truth)
         bounded(store, held, truth)
         if store.kind == "file":
             held.incomplete = covered(store, holds[store.name], truth, str(folder / "data"))
-    shown.faults = scene.counts + scene.sim.counters.faults
+    shown.counts = Counter(
+        {
+            "restarts": len(scene.lives) - 1,
+            "spills": sum(life.said("goes to the disk until it has caught up") for life in scene.lives),
+            "connections to the broker": scene.wire.visits,
+            "acknowledgements lost": scene.wire.lost,
+        }
+    )
     return shown

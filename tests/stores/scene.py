@@ -25,6 +25,8 @@ RATE = 10.0
 _PAUSE = 0.3
 """Seconds that a process is away at least, once it has ended."""
 
+_SIGNALS = {"kill": "SIGKILL", "term": "SIGTERM", "stop": "SIGSTOP"}
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -111,7 +113,8 @@ class Scene:
             await self._served()  # what nobody is served by, nobody feels
         since = loop.time()
         await getattr(self, "_" + stroke.what.replace("-", "_"))(stroke)
-        self.counts[stroke.what] += 1
+        if stroke.what != "exchange":  # which counts by itself
+            self.counts[_SIGNALS.get(stroke.what, stroke.what)] += 1
         self.troubles.append(Trouble(stroke, since, loop.time()))
 
     # -- what befalls okstream
