@@ -9,9 +9,10 @@ exchange's, which a maintenance reset may lower).
 from __future__ import annotations
 
 import random
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 from okstream.simulator.instruments import Instrument
 
@@ -36,28 +37,77 @@ class Trade:
 
 
 class Side:
-    """The levels of one side, best first."""
+    """The levels of one side, best first. `touched` are the keys put or dropped last, `touches` how many ever were."""
 
-    __slots__ = ("keys", "levels", "sign")
+    __slots__ = ("keys", "levels", "sign", "touched", "touches")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
         self.keys: list[int] = []
         self.levels: dict[int, Level] = {}
+        self.touched: deque[int] = deque(maxlen=256)
+        self.touches = 0
 
     def put(self, key: int, level: Level) -> None:
         if key not in self.levels:
             insort(self.keys, key)
         self.levels[key] = level
+        self.touched.append(key)
+        self.touches += 1
 
     def drop(self, key: int) -> None:
         del self.levels[key]
         del self.keys[bisect_left(self.keys, key)]
+        self.touched.append(key)
+        self.touches += 1
 
     def window(self, size: int) -> dict[int, Level]:
         """The best `size` levels, best first."""
         levels = self.levels
         return {key: levels[key] for key in self.keys[:size]}
+
+
+class Window:
+    """The best `size` levels of a side as a client has them; `edge` is the key of the last."""
+
+    __slots__ = ("_side", "_size", "_touches", "edge", "levels")
+
+    def __init__(self, side: Side, size: int) -> None:
+        self._side = side
+        self._size = size
+        self._renew()
+
+    def _renew(self) -> None:
+        side = self._side
+        self.levels = side.window(self._size)
+        self.edge = side.keys[min(len(side.keys), self._size) - 1]
+        self._touches = side.touches
+
+    def move(self) -> dict[int, Level | None]:
+        """Take over what has changed since, and return it: None for what is no longer among the best."""
+        side, before, had = self._side, self.levels, self.edge
+        fresh = side.touches - self._touches
+        if fresh > len(side.touched):
+            self._renew()
+            changed: dict[int, Level | None] = {k: v for k, v in self.levels.items() if before.get(k) != v}
+            changed.update((key, None) for key in before.keys() - self.levels.keys())
+            return changed
+        self._touches = side.touches
+        self.edge = edge = side.keys[min(len(side.keys), self._size) - 1]
+        # What was not touched has only changed where the edge has moved over it.
+        keys = {*islice(reversed(side.touched), fresh)}
+        if edge != had:
+            keys.update(side.keys[bisect_right(side.keys, min(edge, had)) : bisect_right(side.keys, max(edge, had))])
+        changed = {}
+        for key in keys:
+            level = side.levels.get(key) if key <= edge else None
+            if level != before.get(key):
+                changed[key] = level
+                if level is None:
+                    del before[key]
+                else:
+                    before[key] = level
+        return changed
 
 
 class MarketBook:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 DAY_MS = 86_400_000
 
 
+@lru_cache(65536)
 def decimal_text(value: int, places: int) -> str:
     """`value` times 10^-places, without trailing zeros. decimal_text(1780, 3) is "1.78"."""
     sign = "-" if value < 0 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from okstream.simulator import v5_derived, v5_public
@@ -35,6 +36,11 @@ class Table:
         return {"table": self.channel, **top, "data": data}
 
 
+@lru_cache(65536)
+def _padded(ticks: int, places: int) -> str:
+    return f"{Decimal(ticks).scaleb(-places):.{places}f}"
+
+
 class Depth(Table, v5_public.Books):
     """`partial`, then `update`s with the checksum of the book after them; no sequence."""
 
@@ -46,7 +52,7 @@ class Depth(Table, v5_public.Books):
         if not inst.derivative:
             return inst.price(ticks)
         # Contracts keep the zeros of their tick, which a checksum over numbers would lose.
-        return f"{Decimal(ticks).scaleb(-inst.price_places):.{inst.price_places}f}"
+        return _padded(ticks, inst.price_places)
 
     def message(
         self, action: str, asks: list[list[str]], bids: list[list[str]], ts: int, before: int

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from okstream.simulator.book import Level, MarketBook, Side, Trade
+from okstream.simulator.book import Level, MarketBook, Side, Trade, Window
 from okstream.simulator.engine import Engine, Push, Subscription
 from okstream.simulator.instruments import DAY_MS, Instrument, decimal_text
 
@@ -71,7 +71,7 @@ class Books(BookSubscription):
 
     def __init__(self, engine: Engine, key: str, arg: dict[str, Any]) -> None:
         super().__init__(engine, key, arg)
-        self.sent: dict[int, dict[int, Level]] = {1: {}, -1: {}}
+        self.sent: dict[int, Window] = {}
         self.seq = NEVER
 
     def first(self) -> Iterable[Push]:
@@ -79,8 +79,9 @@ class Books(BookSubscription):
 
     def snapshot(self) -> Iterable[Push]:
         book = self.book
-        self.sent = {s.sign: s.window(self.depth) for s in (book.asks, book.bids)}
-        sides = [[self.row(s, key, level) for key, level in self.sent[s.sign].items()] for s in (book.asks, book.bids)]
+        both = (book.asks, book.bids)
+        self.sent = {s.sign: Window(s, self.depth) for s in both}
+        sides = [[self.row(s, key, level) for key, level in self.sent[s.sign].levels.items()] for s in both]
         self.seq, self.version = book.seq, book.version
         yield "snapshot", self.message("snapshot", sides[0], sides[1], book.ts, NEVER), book.ts
 
@@ -98,17 +99,14 @@ class Books(BookSubscription):
             yield "keepalive", self.message("update", [], [], ts, self.seq), ts
 
     def _changes(self, side: Side) -> list[list[str]]:
-        old, new = self.sent[side.sign], side.window(self.depth)
-        self.sent[side.sign] = new
-        changed: dict[int, Level | None] = {k: v for k, v in new.items() if old.get(k) != v}
-        changed.update((key, None) for key in old.keys() - new.keys())
+        window = self.sent[side.sign]
+        changed = window.move()
         if not self.transients:
             return [self.row(side, key, changed[key]) for key in sorted(changed)]
-        edge = side.keys[min(len(side.keys), self.depth) - 1]
         for version, sign, key in reversed(self.book.removed):
             if version <= self.version:
                 break
-            if sign == side.sign and key < edge and key not in new:
+            if sign == side.sign and key < window.edge and key not in window.levels:
                 changed.setdefault(key, None)
         return [self.row(side, key, changed[key]) for key in sorted(changed)]
 
@@ -125,18 +123,18 @@ class Books(BookSubscription):
         return self.crc32()
 
     def crc32(self) -> int:
-        return checksum(self.instrument, self.price, self.sent[-1], self.sent[1])
+        return checksum(self.instrument, self.price, self.book.bids, self.book.asks)
 
 
-def checksum(inst: Instrument, price: Callable[[int], str], bids: dict[int, Level], asks: dict[int, Level]) -> int:
+def checksum(inst: Instrument, price: Callable[[int], str], bids: Side, asks: Side) -> int:
     """CRC-32, signed, of the 25 best of each side, alternating bid and ask, a missing side left out."""
     words = []
-    best_bids, best_asks = sorted(bids)[:25], sorted(asks)[:25]
+    best_bids, best_asks = bids.keys[:25], asks.keys[:25]
     for i in range(max(len(best_bids), len(best_asks))):
         if i < len(best_bids):
-            words += [price(-best_bids[i]), inst.size(bids[best_bids[i]][0])]
+            words += [price(-best_bids[i]), inst.size(bids.levels[best_bids[i]][0])]
         if i < len(best_asks):
-            words += [price(best_asks[i]), inst.size(asks[best_asks[i]][0])]
+            words += [price(best_asks[i]), inst.size(asks.levels[best_asks[i]][0])]
     value = zlib.crc32(":".join(words).encode())
     return value - (1 << 32) if value >= 1 << 31 else value
 
