@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
-    {"errors", "exits", "records", "channels", "durations", "version", "zstd"},
-    {"dialects", "identities", "venues", "book", "levels", "_compiled", "freshness", "inflate", "patterns"},
+    {"errors", "exits", "levels", "_compiled", "records", "channels", "durations", "version", "zstd"},
+    {"dialects", "identities", "venues", "book", "freshness", "inflate", "patterns"},
     {"planner", "statements", "feed", "entries", "options", "stitching", "coverage", "memory"},
     {"session"},
     {"limiting", "rest", "links", "fanout", "states", "sampling", "files", "sinks", "spool", "journal"},

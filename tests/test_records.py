@@ -156,6 +156,39 @@ def test_whatever_a_record_holds_reads_back_equal(record):
     assert encode(again) == line
 
 
+SAID = st.text(max_size=12) | st.text('"\\\x00\x1f\x7f\u2028é', max_size=4) | st.just("\ud800")
+ODD = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | SAID | st.floats() | st.just([1])
+
+
+def said(write, record):
+    """Return the line, or why there is none."""
+    try:
+        return write(record)
+    except TypeError as error:
+        return type(error)
+
+
+@given(ANY_RECORD, st.data())
+def test_the_line_is_what_python_makes_of_a_record_whatever_it_holds(record, data):
+    assert encode(record) == records._encoder(type(record))(record)
+    name = data.draw(st.sampled_from(names(type(record))))
+    setattr(record, name, data.draw(ODD))
+    assert said(encode, record) == said(records._encoder(type(record)), record)
+
+
+@given(any_of(records.Book), ROWS, ROWS, st.none() | st.just("cached"))
+def test_a_book_whose_levels_are_text_has_the_same_line(book, bids, asks, origin):
+    whole, cut = replace(book, bids=bids, asks=asks, origin=origin), replace(book, origin=origin)
+    cut.sides = (orjson.dumps(bids), orjson.dumps(asks))
+    assert encode(cut) == encode(whole) == records._encoder(records.Book)(cut)
+
+
+def test_a_record_without_one_of_its_values_has_no_line():
+    book = records.Book.__new__(records.Book)
+    with pytest.raises(AttributeError):
+        encode(book)
+
+
 # --- identity ---
 
 
