@@ -225,6 +225,7 @@ def _add_list(verbs: Any) -> None:
 def _add_coverage(verbs: Any) -> None:
     verb = verbs.add_parser("coverage", help="what of the files that were written is complete", allow_abbrev=False)
     verb.add_argument("files", nargs="+", metavar="FILE", help="files, folders with all in them, or patterns")
+    verb.add_argument("--config", metavar="FILE", help="say what it asks for and the files lack")
     verb.add_argument("--json", action="store_true", help="one JSON object a subscription")
     verb.set_defaults(run=_coverage)
 

@@ -69,11 +69,12 @@ Item = Stretch | Said | Broken | Restarted
 
 @dataclass(slots=True)
 class Part:
-    """What one file tells, by subscription: give it the file's records in their order."""
+    """What one file tells, by subscription: give it the file's records in their order. `served` were live once."""
 
     items: defaultdict[Subscription, list[Item]] = field(default_factory=lambda: defaultdict(list))
     first: int | None = None
     last: int = 0
+    served: set[Subscription] = field(default_factory=set)
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Add one record; what is the exchange's own text, or none at all, is passed over."""
@@ -85,6 +86,8 @@ class Part:
         if kind == "status":
             if record.get("state") == "started" and channel is None:
                 self.restarted(recv)
+            elif record.get("state") == "live" and isinstance(channel, str):
+                self.served.add((venue, channel, record.get("inst"), record.get("account")))
             return
         if not isinstance(channel, str):
             return
@@ -148,8 +151,8 @@ class Covered:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing."""
-        return all(interval.complete for interval in self.intervals)
+        """Whether there is something, and nothing is missing."""
+        return bool(self.intervals) and all(interval.complete for interval in self.intervals)
 
 
 def coverage(sources: Mapping[str, Sequence[Part]]) -> list[Covered]:

@@ -345,6 +345,40 @@ def test_the_verb_prints_a_table_or_json_and_its_exit_code_says_whether_somethin
     assert cli(tmp_path)[0] == 0
 
 
+WANTED = """
+[[source]]
+venue = "okx"
+subscriptions = ["trades:BTC-USDT,ETH-USDT", "ticker:BTC-USDT,ETH-USDT", "orders:instType=SPOT", "book:*-USDT",
+                 "bbo:BTC-USDT"]
+[account.main]
+[sink.files]
+type = "file"
+path = "data/{inst}"
+channels = ["trades", "ticker", "orders", "book"]
+"""
+
+
+def test_with_its_configuration_the_verb_names_what_never_reached_the_disk(tmp_path):
+    entries = [status("live", at(0), "ticker", "ETH-USDT"), *data(1, 5), order(2000, "BTC-USDT")]
+    asyncio.run(write(tmp_path / "data", [entries], "{channel}/{inst}.jsonl.zst"))
+    config = tmp_path / "okstream.toml"
+    config.write_text(WANTED)
+    assert cli(tmp_path / "data")[0] == 0
+    code, text, _ = cli("--config", config, tmp_path / "data")
+    assert code == 4
+    assert [line for line in text.splitlines() if "nothing" in line] == [
+        "okx trades ETH-USDT  nothing of it is there",
+        "okx ticker BTC-USDT  nothing of it is there",
+    ]
+    assert text.endswith("4 subscriptions, 2 of them not complete\n")
+    code, text, _ = cli("--json", "--config", config, tmp_path / "data")
+    absent = [one for one in map(orjson.loads, text.splitlines()) if not one["intervals"]]
+    assert [(one["inst"], one["records"], one["complete"]) for one in absent] == [
+        ("ETH-USDT", 0, False), ("BTC-USDT", 0, False),
+    ]  # fmt: skip
+    assert cli("--config", tmp_path / "none.toml", tmp_path / "data")[0] == 2
+
+
 def test_what_nobody_finishes_is_no_complete_day_until_it_is_finished(tmp_path):
     async def left():
         sink = File(path=f"{tmp_path}/{{inst}}/{{date}}.jsonl", open_files=1)

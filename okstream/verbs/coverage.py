@@ -1,4 +1,4 @@
-"""`okstream coverage`: which times of what was written are complete, and which are not, and why."""
+"""`okstream coverage`: which times of what was written are complete, and which are not, and why; what is not there."""
 
 import argparse
 import sys
@@ -8,9 +8,11 @@ from typing import Any
 
 import orjson
 
-from okstream.coverage import Covered, coverage
+from okstream import config
+from okstream.coverage import Covered, Subscription, coverage
 from okstream.errors import ConfigError
 from okstream.exits import LOST, OK
+from okstream.fanout.filters import Filters
 from okstream.files.evidence import File, found, nothing_in, read, sources
 from okstream.stitching import Interval
 
@@ -22,10 +24,12 @@ def run(arguments: argparse.Namespace) -> int:
     Read, judge, print; return the exit code.
 
     Raises:
-        ConfigError: there is nothing to read.
+        ConfigError: there is nothing to read, or the configuration is none.
     """
+    wanted = [] if arguments.config is None else _wanted(config.load(arguments.config))
     files = [read(path) for path in found(arguments.files)]
     covered = coverage(sources(files))
+    covered += _absent(wanted, {*(one.sub for one in covered), *(sub for file in files for sub in file.part.served)})
     problems = [file for file in files if file.problem is not None]
     if not covered and not problems:
         raise ConfigError(nothing_in(arguments.files))
@@ -33,6 +37,25 @@ def run(arguments: argparse.Namespace) -> int:
     for line in lines:
         sys.stdout.write(line)
     return LOST if problems or not all(one.complete for one in covered) else OK
+
+
+def _wanted(settings: config.Settings) -> list[Subscription]:
+    """Return what files are to have by `settings`: all that is asked for by its name and passes one of their sinks."""
+    filters = [Filters(output.options) for output in settings.outputs() if output.type == "file"]
+    return [
+        (source.name or source.venue, sub.channel, sub.inst, sub.account)
+        for source in settings.source
+        for sub in source.read()
+        if not sub.is_pattern
+        and (not filters or any(one.verdict(source.name or source.venue, sub) != "none" for one in filters))
+    ]
+
+
+def _absent(wanted: Iterable[Subscription], known: Iterable[Subscription]) -> list[Covered]:
+    """Return those of `wanted` of which there is nothing: of what has no instrument, any will do; so with accounts."""
+    there = {(venue, channel, *some) for venue, channel, inst, account in known
+             for some in ((inst, account), (inst, None), (None, account), (None, None))}  # fmt: skip
+    return [Covered(sub, 0, []) for sub in dict.fromkeys(wanted) if sub not in there]
 
 
 def _json(covered: Iterable[Covered], problems: Iterable[File]) -> Iterator[str]:
@@ -55,6 +78,9 @@ def _table(covered: Sequence[Covered], problems: Sequence[File]) -> Iterator[str
     for one in covered:
         venue, channel, inst, account = one.sub
         name = " ".join(part for part in (venue, channel, inst, f"({account})" if account else None) if part)
+        if not one.intervals:
+            yield f"{name}  nothing of it is there\n"
+            continue
         lacking = [interval for interval in one.intervals if not interval.complete]
         spans = f"{_time(one.intervals[0].since)} .. {_time(one.intervals[-1].until)}"
         records = f"{one.records:,} {'record' if one.records == 1 else 'records'}"
