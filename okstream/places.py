@@ -1,13 +1,14 @@
 """Where the venues of a stream are; the simulated exchange among them runs in this process."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from . import venues
 from .channels import unknown
 from .errors import ConfigError
+from .lifetime import finished
 from .venues import Venue
 
 
@@ -80,37 +81,3 @@ class Places:
         settings = simulator.Settings(start_ms=self._wall_ns() // 1_000_000)
         self._simulator = await simulator.Simulator(self._dialect, settings).__aenter__()
         self._simulated = venues.simulated(self._dialect, self._simulator.url, self._simulator.rest_url)
-
-
-async def finished(work: Coroutine[Any, Any, None], hurry: Callable[[], None] = lambda: None) -> None:
-    """Run `work` to its end. Cancelled meanwhile: tell it to `hurry`, and be cancelled when it has ended."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-            hurry()
-    if cancelled is None:
-        return task.result()
-    await asyncio.gather(task, return_exceptions=True)
-    raise cancelled
-
-
-async def cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel `tasks` and wait until they have ended, whatever they end with."""
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def first(*works: Coroutine[Any, Any, Any]) -> None:
-    """Run all `works` until one of them has ended, whatever it ends with."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await cancelled(tasks)

@@ -12,7 +12,7 @@ import random
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,10 +28,11 @@ from .feed import Delivery
 from .following import Following
 from .inflate import CAP
 from .journal import Journal
+from .lifetime import Lifetime, finished, first
 from .links import Links, Wiring
 from .memory import bound
 from .options import LANE_BYTES, LaneOptions
-from .places import Places, cancelled, finished, first
+from .places import Places
 from .records import SCHEMA, AnyRecord, Status
 from .sampling import sampling
 from .sinks import Sink
@@ -97,41 +98,36 @@ class Stream:
         journal: Journal | None = None,
     ) -> None:
         self._places = Places(venue, url, dialect, wall_ns, rest_url)
-        named = {"main": accounts} if isinstance(accounts, Credentials) else dict(accounts or {})
         self._wall_ns = wall_ns
         self._cap = inflate_cap
         self._statements = Statements(secrets.token_hex(4))
         chance = chance or random.Random()
         around = Surroundings(self._statements, wall_ns, chance)
+        self._life = Lifetime(self._over)
         self._fanout = Fanout(sinks, LaneOptions(bytes=lane_bytes, statements=statements), around, count)
-        self._lanes = Lanes(self._fanout, lambda: Delivery(None, [self._head()]), self._fail)
+        self._lanes = Lanes(self._fanout, lambda: Delivery(None, [self._head()]), self._life.fail)
         self._sampling = sampling(depth, every, self._fanout.raw, lambda: self._wanted.all, self._fanout.put)
         wiring = Wiring(
             self._sampling.put if self._sampling else self._fanout.put,
-            lambda feed, refusal: self._wanted.settle(feed, refusal), wall_ns,
-            chance, inflate_cap,
+            lambda feed, refusal: self._wanted.settle(feed, refusal), wall_ns, chance, inflate_cap,
             self._fanout.parsed, self._fanout.raw, proxy, tls, redundancy, rotate_after, tuple(local), journal,
         )  # fmt: skip
-        self._links = Links(wiring, named, lambda link: self._task(link.run(), link.name))
+        self._links = Links(wiring, _named(accounts), lambda link: self._life.start(link.run(), link.name))
         self._wanted = Wanted(
             self._links, self._statements, self._fanout.parsed, self._fanout.forget,
             lambda: self._sampling is not None or self._fanout.keeps,
         )  # fmt: skip
         self._feeds = self._wanted.feeds
-        self._following = Following(self._links, self._wanted, self._task)
-        self._link_tasks: set[asyncio.Task[None]] = set()
-        self._iteration: Iteration | None = None
+        self._following = Following(self._links, self._wanted, self._life.start)
         self._journal = journal
-        self._failure: BaseException | None = None
         self._open = False
-        self._ended = asyncio.Event()
         self._closing = asyncio.Lock()
         self.lost = 0
 
     # -- lifetime
 
     async def __aenter__(self) -> Self:
-        if self._open or self._ended.is_set():
+        if self._open or self._life.ended.is_set():
             raise RuntimeError("a Stream is opened once; make another")
         try:
             await self._places.open()
@@ -142,7 +138,7 @@ class Stream:
             await self.close()
             raise
         if self._sampling is not None:
-            self._task(self._sampling.run(self._wall_ns, self._journal), "sampling")
+            self._life.start(self._sampling.run(self._wall_ns, self._journal), "sampling")
         self._open = True
         self._put(self._head())
         return self
@@ -163,11 +159,11 @@ class Stream:
 
     async def _close(self, drain: float) -> None:
         async with self._closing:
-            await cancelled(self._link_tasks)
-            if self._open and not self._ended.is_set():
+            await self._life.stop()
+            if self._open and not self._life.ended.is_set():
                 self._put(self._status("ended", None))
             self._open = False
-            self._end()
+            self._life.end()
             try:
                 self.lost = await self._lanes.close(drain)
             finally:
@@ -176,18 +172,13 @@ class Stream:
                 if self._journal is not None:
                     await self._journal.close()
 
-    def _end(self) -> None:
-        """Wake all who wait for something that will not come."""
-        self._ended.set()
+    def _over(self) -> None:
         self._following.closed = True
         self._wanted.abandon()
-        if self._iteration is not None:
-            self._iteration.lane.ready.set()
 
     def _hurry(self) -> None:
         self._lanes.hurry()
-        for task in self._link_tasks:
-            task.cancel()
+        self._life.hurry()
 
     async def wait(self) -> None:
         """
@@ -197,9 +188,8 @@ class Stream:
             RefusedError: a venue refused us before it ever let us in.
             SinkError: the last sink failed; ReaderGoneError where its reader left.
         """
-        await first(self._ended.wait(), self._fanout.done())
-        if self._failure is not None:
-            raise self._failure
+        await first(self._life.ended.wait(), self._fanout.done())
+        self._life.check()
 
     async def refused(self) -> None:
         """Wait until the exchange serves nothing, or nothing any more, of what is subscribed to."""
@@ -217,7 +207,7 @@ class Stream:
         """
         self._must_be_open()
         name = await self._lanes.add(sink, options, self._wanted.all)
-        if self._iteration is None:
+        if self._life.iteration is None:
             self._fanout.unread()
         self._keep()
         return name
@@ -348,23 +338,22 @@ class Stream:
         return self
 
     async def __anext__(self) -> AnyRecord:
-        return await (self._iteration or self._reading()).next()
+        return await (self._life.iteration or self._reading()).next()
 
     def _reading(self) -> Iteration:
         """Return the iteration; beside sinks it begins here."""
         if not self._fanout.parsed:
             raise ConfigError("sinks that take raw text leave no records to iterate over")
-        if not self._ended.is_set():
+        if not self._life.ended.is_set():
             self._must_be_open()
-        self._iteration = Iteration(self._fanout.read(), self._ended, lambda: self._failure)
+        iteration = self._life.iterate(self._fanout.read())
         self._keep()
-        return self._iteration
+        return iteration
 
     # -- inside
 
     def _must_be_open(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        self._life.check()
         if not self._open:
             raise RuntimeError("the stream is not open; use `async with Stream(...) as stream`")
 
@@ -383,18 +372,6 @@ class Stream:
         for feed in self._wanted.all if self._fanout.keeps else ():
             self._wanted.keep(feed)
 
-    def _task(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=f"okstream {name}")
-        self._link_tasks.add(task)
-        task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._link_tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        self._failure = self._failure or error
-        for task in self._link_tasks:
-            task.cancel()
-        self._end()
+def _named(accounts: Mapping[str, Credentials] | Credentials | None) -> dict[str, Credentials]:
+    return {"main": accounts} if isinstance(accounts, Credentials) else dict(accounts or {})

@@ -15,7 +15,7 @@ LAYERS = [
     {"planner", "statements", "feed", "entries", "options", "stitching", "coverage", "memory"},
     {"session"},
     {"limiting", "rest", "links", "fanout", "states", "sampling", "files", "sinks", "spool", "journal"},
-    {"listings", "replay", "following", "wanted", "places", "stream"},
+    {"listings", "replay", "following", "wanted", "places", "stream", "lifetime"},
     {"config", "accounts", "monitor"},
     {"daemon"},
     {"verbs"},

@@ -19,15 +19,14 @@ import orjson
 
 from okstream.errors import ConfigError, JournalError
 from okstream.fanout import Fanout
-from okstream.fanout.iteration import Iteration
 from okstream.fanout.lanes import Lanes
 from okstream.fanout.pump import Surroundings
 from okstream.feed import Feed
 from okstream.feed.continuity import Delivery
 from okstream.journal.strangers import stranger
 from okstream.journal.volumes import journals, read
+from okstream.lifetime import Lifetime, finished
 from okstream.options import MIB, LaneOptions
-from okstream.places import cancelled, finished
 from okstream.records import AnyRecord
 from okstream.sinks import Sink
 from okstream.statements import Statements
@@ -86,24 +85,22 @@ class Playback:
         around = Surroundings(Statements("replay"), lambda: self.replay.wall, random.Random())
         self._fanout = Fanout([_blocking(one, default) for one in sinks], default, around)
         self.replay.parsed, self.replay.raw = self._fanout.parsed, self._fanout.raw
-        self._lanes = Lanes(self._fanout, lambda: Delivery(None), self._fail, waits=True)
-        self._task: asyncio.Task[None] | None = None
-        self._ended = asyncio.Event()
-        self._failure: BaseException | None = None
+        self._life = Lifetime()
+        self._lanes = Lanes(self._fanout, lambda: Delivery(None), self._life.fail, waits=True)
+        self._opened = False
         self._began: tuple[float, int] | None = None
-        self._iteration: Iteration | None = None
         self.lost = 0
 
     async def __aenter__(self) -> Self:
-        if self._task is not None or self._ended.is_set():
+        if self._opened or self._life.ended.is_set():
             raise RuntimeError("a Playback is opened once; make another")
         try:
             await self._lanes.open()
         except BaseException:
             await self.close()
             raise
-        self._task = asyncio.get_running_loop().create_task(self._play(), name="okstream replay")
-        self._task.add_done_callback(self._done)
+        self._opened = True
+        self._life.start(self._play(), "replay")
         return self
 
     async def __aexit__(
@@ -122,17 +119,14 @@ class Playback:
         Raises:
             JournalError: something could not be read; all else was. SinkError: the last sink failed.
         """
-        await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
+        await self._life.ended.wait()
+        self._life.check()
 
     def __aiter__(self) -> AsyncIterator[AnyRecord]:
         return self
 
     async def __anext__(self) -> AnyRecord:
-        if self._iteration is None:
-            self._iteration = Iteration(self._fanout.read(), self._ended, lambda: self._failure)
-        return await self._iteration.next()
+        return await (self._life.iteration or self._life.iterate(self._fanout.read())).next()
 
     @property
     def sinks(self) -> list[SinkState]:
@@ -148,9 +142,8 @@ class Playback:
         self._fanout.forget(feed)
 
     async def _close(self, drain: float) -> None:
-        if self._task is not None:
-            await cancelled([self._task])
-        self._end()
+        await self._life.stop()
+        self._life.end()
         self.lost = await self._lanes.close(drain)
 
     async def _play(self) -> None:
@@ -172,6 +165,7 @@ class Playback:
             raise JournalError(f"{how_many} could not be played to their end, the first of them {wrong[0]}")
         if self.replay.lost:
             raise JournalError(f"{self.replay.lost} inputs are missing in the journal: gaps say where")
+        self._life.end()
 
     async def _one(self, path: Path) -> None:
         for number, call in enumerate(self._calls(path), 1):
@@ -219,22 +213,6 @@ class Playback:
         began, first = self._began
         if (delay := began + (wall - first) / 1e9 / speed - now) > 0:
             await asyncio.sleep(delay)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failure = self._failure or error
-        self._end()
-
-    def _fail(self, error: BaseException) -> None:
-        self._failure = self._failure or error
-        if self._task is not None:
-            self._task.cancel()
-        self._end()
-
-    def _end(self) -> None:
-        self._ended.set()
-        if self._iteration is not None:
-            self._iteration.lane.ready.set()
 
 
 def _blocking(one: Sink | tuple[Sink, LaneOptions], default: LaneOptions) -> tuple[Sink, LaneOptions]:
