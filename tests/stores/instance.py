@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import resource
-import signal
 import sys
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
@@ -24,7 +23,6 @@ class Instance:
 
     Attributes:
         began, asked: when it was started, and told to end, in the loop's seconds.
-        killed: whether it was killed.
         lines: what came out of it, whole lines only.
         told: what it said to people.
     """
@@ -32,7 +30,6 @@ class Instance:
     def __init__(self, process: asyncio.subprocess.Process, out: int, began: float) -> None:
         self.process = process
         self.began, self.asked = began, float("inf")
-        self.killed = False
         self.lines: list[bytes] = []
         self.told: list[str] = []
         self._out = out
@@ -106,7 +103,6 @@ class Instance:
 
     async def end(self, number: int) -> int:
         """End it with that signal; return what it exits with."""
-        self.killed = number == signal.SIGKILL
         self.asked = asyncio.get_running_loop().time()
         self.signal(number)
         async with asyncio.timeout(TIMEOUT):

@@ -83,19 +83,19 @@ class Plan:
     seconds: float = 0.0
     in_turn: bool = False
     calm: float = 3.0
+    rotate_after: float | None = None
 
     @property
     def several(self) -> bool:
         texts = [stroke.text.partition(":")[0] for stroke in self.strokes if stroke.text]
         stops = any(stroke.what == "stop" for stroke in self.strokes)
-        return self.redundancy > 1 or stops or any(FAULTS[name].overlap for name in texts)
-
-    def of(self, *whats: str) -> list[Stroke]:
-        return [stroke for stroke in self.strokes if stroke.what in whats]
+        overlap = self.rotate_after is not None or any(FAULTS[name].overlap for name in texts)
+        return self.redundancy > 1 or stops or overlap
 
     def __str__(self) -> str:
         stores = "; ".join(f"{one.name} {one.kind} {one.spooled} {one.options}" for one in self.stores)
-        head = f"seed {self.seed}: {self.dialect}, redundancy {self.redundancy}, {self.seconds:.0f} s; {stores}; "
+        links = f"redundancy {self.redundancy}, rotate after {self.rotate_after}"
+        head = f"seed {self.seed}: {self.dialect}, {links}, {self.seconds:.0f} s; {stores}; "
         return head + " ".join(map(str, self.strokes))
 
 
@@ -106,7 +106,8 @@ def plan(seed: int) -> Plan:
     stores = (_archive(rng), _broker(rng), _out(rng), *([_mine(rng)] if rng.random() < 0.6 else []))
     strokes = _strokes(rng, dialect, checksum, rng.uniform(15, 30))
     end = max(stroke.at + stroke.seconds + _heals(stroke) for stroke in strokes)
-    return Plan(seed, dialect, redundancy, checksum, stores, strokes, end)
+    rotate_after = rng.choice((None, None, 10.0))
+    return Plan(seed, dialect, redundancy, checksum, stores, strokes, end, rotate_after=rotate_after)
 
 
 def _heals(stroke: Stroke) -> float:

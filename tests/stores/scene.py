@@ -16,6 +16,7 @@ from soak.running import watching
 from support.filed import held
 
 from okstream.channels import Subscription, parse
+from okstream.exits import LOST, OK
 from okstream.simulator import Settings, Simulator
 
 from .instance import Instance
@@ -46,7 +47,6 @@ class Scene:
         lives: the okstream processes, one after the other.
         alive: when each connection was last seen, by its id.
         troubles: what befell them.
-        codes: what those exited with that were asked to end.
         wall: the wall clock when the loop's clock was 0, ns since the epoch.
         end: when the last of them was asked to end, in the loop's seconds.
     """
@@ -62,7 +62,6 @@ class Scene:
     end: float = 0.0
     lives: list[Instance] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
-    codes: list[int] = field(default_factory=list)
     acks: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -94,7 +93,7 @@ class Scene:
             assert served, f"it ended by itself: {''.join(self.lives[-1].told)}"
             await asyncio.sleep(self.plan.calm)
             self.end = loop.time()
-            self.codes.append(await self.lives[-1].end(signal.SIGTERM))
+            self._ended(await self.lives[-1].end(signal.SIGTERM))
         finally:
             for life in self.lives:
                 if life.alive:
@@ -128,12 +127,17 @@ class Scene:
     async def _again(self, number: int) -> None:
         async with self._changing:
             code = await self.lives[-1].end(number)
-            if code == -signal.SIGTERM and not self.lives[-1].told:
-                self.lives[-1].killed = True  # it had not come so far that it could be asked to end
-            elif number == signal.SIGTERM:
-                self.codes.append(code)
+            # One that has said nothing had not come so far that it could be asked to end.
+            if number == signal.SIGTERM and self.lives[-1].told:
+                self._ended(code)
             await asyncio.sleep(_PAUSE)
             self.lives.append(await Instance.start(self.config))
+
+    def _ended(self, code: int) -> None:
+        """The last process was asked to end, and exits with what it says of what was lost."""
+        life = self.lives[-1]
+        lost = {name: count for name, count in life.lost().items() if count}
+        assert code == (LOST if lost else OK), f"it exits with {code}, and {lost} were lost: {''.join(life.told[-30:])}"
 
     async def _stop(self, stroke: Stroke) -> None:
         life = self.lives[-1]
@@ -167,15 +171,16 @@ class Scene:
         self._down -= 1
 
     async def _broker_stop(self, stroke: Stroke) -> None:
-        process = None if self._down or self._frozen else self.server.process
-        if process is None:
-            return  # it is stopped already, in one way or the other
-        self._frozen = True
-        self.server.freeze()
+        process = self.server.process
+        strikes = process is not None and not self._down and not self._frozen  # else it does nothing already
+        if strikes:
+            self._frozen = True
+            self.server.freeze()
         await asyncio.sleep(stroke.seconds)
-        self._frozen = False
-        if process is self.server.process:
-            self.server.thaw()
+        if strikes:
+            self._frozen = False
+            if process is self.server.process:
+                self.server.thaw()
 
     async def _cut(self, stroke: Stroke) -> None:
         self.wire.cut()
@@ -236,7 +241,10 @@ def _config(scene: Scene) -> str:
     if plan.dialect == "okx-v5":
         source["rest_url"] = scene.sim.rest_url
     source["subscriptions"] = list(SUBSCRIPTIONS[plan.dialect])
-    parts = [_table({"stats": 1.0, "log_level": "info", "redundancy": plan.redundancy, "drain": 2.0})]
+    top: dict[str, Any] = {"stats": 1.0, "log_level": "info", "redundancy": plan.redundancy, "drain": 2.0}
+    if plan.rotate_after is not None:
+        top["rotate_after"] = plan.rotate_after
+    parts = [_table(top)]
     parts.append("[[source]]\n" + _table(source))
     parts += [f"[sink.{store.name}]\n" + _table(_options(scene, store)) for store in plan.stores]
     return "\n".join(parts)
