@@ -393,6 +393,21 @@ async def test_a_spool_proves_the_last_of_each_key_also_when_all_is_acknowledged
         await spool.close()
 
 
+@pytest.mark.parametrize("acked", [0, 1, 4, 5, 9, 10])
+async def test_a_spool_knows_the_last_of_each_key_that_was_acknowledged(tmp_path, acked):
+    options = {"limit": MIB, "segment_bytes": 64, "mark": lambda payload: (payload[:1].decode(), payload[1:].decode())}
+    spool = Spool(tmp_path, **options)
+    await spool.open()
+    for number in range(10):
+        await spool.append([f"{'ab'[number % 2]}{number}".encode()])
+    assert len(await spool.read(acked, ALL)) == acked
+    await spool.ack(acked)
+    await spool.close()
+    done = (await (again := Spool(tmp_path, **options)).open()).done
+    await again.close()
+    assert done == {"ab"[number % 2]: str(number) for number in range(acked)}
+
+
 # -- a process that is killed
 
 

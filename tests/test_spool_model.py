@@ -74,6 +74,11 @@ class SpoolModel(RuleBasedStateMachine):
             good = [n for n, _ in numbers if n not in self.bad]
             allowed = [text for n, text in numbers if not good or n >= good[-1]]
             assert said.marks.get(key) in (allowed if good else [*allowed, None])
+            done = [(n, text) for n, text in numbers if n < self.acked]
+            last_good = max((n for n, _ in done if n not in self.bad), default=0)
+            allowed = [text for n, text in done if n >= last_good]
+            spoilt = self.bad or self.flipped
+            assert said.done.get(key) in ([*allowed, None] if spoilt else allowed or [None])
         return spool
 
     def payloads(self, sizes: list[int], keys: str) -> list[bytes]:

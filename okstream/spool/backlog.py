@@ -29,7 +29,7 @@ class Opened:
         corrupt: records that are known to be; `read` reports them in their place, and such as it finds later.
         torn: bytes that were cut off behind the last whole record.
         marks: what `mark` said last, for each key, of all that was ever appended, also where that is long gone.
-        done: the same of what is acknowledged.
+        done: the same of what is acknowledged; nothing where that is corrupt.
     """
 
     waiting: int
@@ -189,7 +189,9 @@ class Backlog:
             for item in cursor:
                 if cursor.number > self.acked:
                     break
-                if not isinstance(item, Corrupt) and (said := self._mark(item)) is not None:
+                if isinstance(item, Corrupt):
+                    return {}
+                if (said := self._mark(item)) is not None:
                     done[said[0]] = said[1]
         finally:
             cursor.close()
