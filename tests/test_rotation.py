@@ -233,3 +233,26 @@ def test_closing_in_the_middle_of_a_rotation_leaves_nothing(fault, seconds):
 def test_a_link_is_not_replaced_every_moment():
     with pytest.raises(ConfigError, match="10 s"):
         Stream("okx", rotate_after=9.9)
+
+
+@pytest.mark.parametrize("dialect", ["okx-v5", "okex-v3", "okex-v1"])
+def test_a_link_that_was_mute_is_not_replaced_as_if_it_had_brought_everything(dialect):
+    """What it kept to itself is missing, also where it is replaced for its age before anybody found it mute."""
+
+    async def scenario(scene):
+        await scene.subscribe("orders:instType=SPOT,instId=BTC-USDT" if dialect == "okx-v5" else "orders:BTC-USDT")
+        await scene.until(lambda: scene.count()["orders:BTC-USDT"] > 1)
+        await scene.until(lambda: scene.links()[-1] == "rotating")
+        await scene.until(lambda: scene.links()[-1] == "live")
+        (connection,) = scene.sim.connections
+        scene.sim.inject(f"mute:seconds=600,connection={connection.id}")
+        await asyncio.sleep(90)
+        lost = [entry for entry in scene.sim.log.entries() if entry.connection == connection.id and not entry.sent]
+        assert any("rder" in entry.key for entry in lost), "nothing was lost"
+        return scene.gaps()
+
+    settings = {"rate": 5.0, "orders_per_second": 0.5}
+    gaps = virtually(scenario, dialect, accounts=CREDENTIALS, settings=settings, rotate_after=13)
+    assert [(gap.channel, gap.state, gap.reason) for gap in gaps] == [
+        ("orders", "open", "stale"), ("orders", "closed", "stale"),
+    ]  # fmt: skip

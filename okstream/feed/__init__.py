@@ -25,6 +25,8 @@ from .source import Message, Source, passed
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
 _TAIL = 4096
+_AT_ONCE = 0.3
+"""Seconds within which two connections bring the same event."""
 
 
 class Feed(Continuity):
@@ -168,8 +170,17 @@ class Feed(Continuity):
         tail, pace = source.tail, self.traits.pace
         patience = 1.0 if pace is None else pace.patience
         if tail and (recv - tail[0].recv > patience * 1e9 or len(tail) > _TAIL):
+            if self.leader is not None and not source.was_there(self.leader.heard):
+                self.doubtful = True  # the leader is mute, and what it missed before this one began nobody saw
             return self.lead(source, recv, "stale")
         return []
+
+    def _outdone(self, source: Source, recv: int) -> bool:
+        """Whether `source` has brought what the leader lacks for too long, if it were alive."""
+        self.trim(source)
+        pace = self.traits.pace
+        usual = _AT_ONCE if pace is None else 2 * pace.every + 0.1
+        return bool(source.tail) and recv - source.tail[0].recv > usual * 1e9
 
     def lose(
         self, source: Source, reason: str, recv: int, state: str | None, detail: dict[str, Any] | None = None
@@ -183,10 +194,11 @@ class Feed(Continuity):
             return []
         others = [other for other in self.sources if other is not source and other.covers(recv)]
         if others:
-            witnesses = [other for other in others if reason != "stale" or other.was_there(source.heard)]
-            # Where each began later than the silence did, nobody saw what came first in it.
-            self.doubtful = self.doubtful or not witnesses
-            return self.lead((witnesses or others)[0], recv, reason)
+            # Where each began later than a silence did, nobody saw what came first in it.
+            witnesses = [other for other in others if other.was_there(source.heard)]
+            other = (witnesses or others)[0]
+            self.doubtful = self.doubtful or not (witnesses or (reason != "stale" and not self._outdone(other, recv)))
+            return self.lead(other, recv, reason)
         if state is not None:
             self.leader = None
         statements = self._interrupted(reason, recv, state, detail)

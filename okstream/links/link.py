@@ -253,10 +253,10 @@ class Link:
             successor = await begin
         finally:
             await _cancelled(begin)
-        opened = self._loop.time()
+        opened, since = self._loop.time(), self._outlet.wall_ns()
         talk.call(opened)
         successor.succeeds = True
-        ready = await self._settled(talk, successor)
+        ready = await self._settled(talk, successor, since)
         successor.succeeds = False
         task = self._talks[successor]
         if task.done() or successor.session is None:
@@ -268,19 +268,20 @@ class Link:
             log.warning("%s: not everything flows on the new connection; staying with the old one", self.name)
             await self._retire(successor)
             return None
-        if talk.session is not None and talk.session.heartbeat.heard < opened:
+        if talk.session is not None and (talk.session.heartbeat.heard < opened or _mute(talk, successor, since)):
             talk.doubt()
         return successor
 
-    async def _settled(self, talk: Conversation, successor: Conversation) -> bool:
-        """Wait until all flows with `successor`, and `talk` has given a sign of life; or one of them ends."""
+    async def _settled(self, talk: Conversation, successor: Conversation, since: int) -> bool:
+        """Wait until all flows with `successor`, and `talk` has given signs of life; or one of them ends."""
         old, task, opened = self._talks[talk], self._talks[successor], self._loop.time()
         try:
             async with asyncio.timeout(_TAKE_OVER):
                 while not (task.done() or old.done() or talk.session is None):
                     if successor.session is None:
                         return False
-                    if successor.session.flowing and talk.session.heartbeat.heard >= opened:
+                    alive = talk.session.heartbeat.heard >= opened and not _mute(talk, successor, since)
+                    if successor.session.flowing and alive:
                         return True
                     successor.changed.clear()
                     change = self._loop.create_task(successor.changed.wait())
@@ -346,6 +347,12 @@ class Link:
         if self._outlet.journal is not None:
             self._outlet.journal.said(status)
         self._outlet.deliver([Delivery(None, [status])])
+
+
+def _mute(talk: Conversation, successor: Conversation, since: int) -> bool:
+    """Whether `successor` brings data, and `talk` has brought none since (ns): what happened before may be lost."""
+    old, new = talk.session, successor.session
+    return old is not None and new is not None and old.oversight.heard < since and new.oversight.speaks
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

@@ -58,6 +58,16 @@ class Oversight:
         self._looked = now
         self._wall = wall
 
+    @property
+    def heard(self) -> int:
+        """When data came last, of whatever subscription (ns); 0: never."""
+        return max((source.heard for source in self._sources.values()), default=0)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it brings more than what is there right after a subscription, or what no other has brought."""
+        return any(source.messages > 1 or source.tail for source in self._sources.values())
+
     def look(self, now: float, wall: int) -> list[Delivery]:
         """Judge the silence of each subscription; return what is to be said."""
         self.next = now + EVERY

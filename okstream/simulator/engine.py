@@ -68,6 +68,10 @@ class Subscription:
     def poll(self) -> Iterable[Push]:
         return ()
 
+    def shows(self, payload: Any) -> bool:
+        """Whether it would show if this update of a book were lost."""
+        return True
+
     def snapshot(self) -> Iterable[Push]:
         """A whole state nobody asked for, where the channel knows one."""
         return ()
@@ -257,10 +261,11 @@ class Engine:
             return True
         if entry.kind == "keepalive" and self.struck("no-keepalive", sub, connection):
             return True
-        # Without a channel's name a gap is one of a book, where the chain of numbers shows it.
-        if entry.kind in ("update", "push") and self.struck("gap", sub, connection, entry.kind == "push"):
-            return True
         text = orjson.dumps(entry.payload)
+        # Without a channel's name a gap is one of a book, where the chain of numbers or the checksum shows it.
+        shows = entry.kind == "push" or (entry.kind == "update" and sub.shows(entry.payload))
+        if shows and self.struck("gap", sub, connection, entry.kind == "push"):
+            return True
         if b'"checksum":' in text and self.struck("checksum", sub, connection):
             self._send(sub, connection, _wrong_checksum(text), None)
         elif self.struck("malformed", sub, connection):

@@ -46,6 +46,7 @@ class Depth(Table, v5_public.Books):
 
     transients = False
     sequenced = False
+    sums: tuple[int | None, int | None] = (None, None)
 
     def price(self, ticks: int) -> str:
         inst = self.instrument
@@ -59,7 +60,12 @@ class Depth(Table, v5_public.Books):
     ) -> dict[str, Any]:
         row = {"instrument_id": self.inst, "asks": asks, "bids": bids, "timestamp": iso(ts)}
         action = "partial" if action == "snapshot" else action
-        return self.payload([{**row, "checksum": self.crc32()}], action=action)
+        self.sums = self.sums[1], self.crc32()
+        return self.payload([{**row, "checksum": self.sums[1]}], action=action)
+
+    def shows(self, payload: Any) -> bool:
+        """The checksum is of the best 25: what is lost beyond them nobody can tell."""
+        return self.sums[0] != self.sums[1]
 
 
 class DepthTbt(Depth):

@@ -423,6 +423,35 @@ class TestOneLeads:
         assert [(gap.state, gap.reason) for gap in gaps(said)] == [("open", "stale"), ("closed", "stale")]
         assert said[-1].ts == 9
 
+    def test_one_that_overtakes_a_leader_which_was_mute_before_it_began_says_so(self):
+        pair = begun(TICKER, ticker(1))
+        pair.loses(pair.b)
+        later = pair.begins()
+        assert pair.gets(later, ticker(9, "5")) == []
+        said = pair.passes(1.5)
+        assert [(gap.state, gap.reason) for gap in gaps(said)] == [("open", "stale"), ("closed", "stale")]
+        assert said[-1].ts == 9
+
+    def test_one_that_overtakes_a_leader_that_was_heard_since_it_began_has_nothing_to_say(self):
+        pair = begun(TICKER, ticker(1))
+        pair.loses(pair.b)
+        later = pair.begins()
+        pair.gets(pair.a, ticker(5, "2"))
+        pair.gets(later, ticker(5, "2"), ticker(9, "5"))
+        said = pair.passes(1.5)
+        assert [record.ts for record in said] == [9]
+
+    @pytest.mark.parametrize(("seconds", "mute"), [(0.1, False), (0.5, True)])
+    def test_one_that_ends_without_what_the_other_brought_long_before_was_mute(self, seconds, mute):
+        pair = begun(TICKER, ticker(1))
+        pair.loses(pair.b)
+        later = pair.begins()
+        assert pair.gets(later, ticker(9, "5")) == []
+        assert pair.passes(seconds) == []
+        said = pair.loses(pair.a)
+        assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
+        assert said[-1].ts == 9
+
 
 class TestIdentities:
     def test_orders_of_both_are_delivered_once(self):
