@@ -30,6 +30,11 @@ class Pace:
         return max(1.0, 2 * self.every)
 
 
+def skew(pace: Pace | None) -> float:
+    """Return the seconds within which two connections that live bring the same; without a pace an event."""
+    return 0.3 if pace is None else 2 * pace.every + 0.1
+
+
 _SUSPECT = 10.0
 _RECHECK_CAP = 300.0
 _QUIET = 30.0

@@ -15,6 +15,7 @@ from ..book import BookView, Levels
 from ..channels import Subscription
 from ..dialects import Decoder, Dialect
 from ..errors import BookVoidError
+from ..freshness import skew
 from ..records import Book, Candle, Statement
 from ..statements import Statements
 from .continuity import RECORD_WEIGHT, Continuity, Delivery
@@ -25,8 +26,6 @@ from .source import Message, Source, passed
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
 _TAIL = 4096
-_AT_ONCE = 0.3
-"""Seconds within which two connections bring the same event."""
 
 
 class Feed(Continuity):
@@ -167,20 +166,17 @@ class Feed(Continuity):
         if self.leader is source or not source.tail:
             return []
         self.trim(source)
-        tail, pace = source.tail, self.traits.pace
-        patience = 1.0 if pace is None else pace.patience
+        tail, patience = source.tail, self.traits.pace.patience if self.traits.pace else 1.0
         if tail and (recv - tail[0].recv > patience * 1e9 or len(tail) > _TAIL):
             if self.leader is not None and not source.was_there(self.leader.heard):
-                self.doubtful = True  # the leader is mute, and what it missed before this one began nobody saw
+                self.doubtful |= self._outdone(source, recv)  # what a mute leader missed before nobody saw
             return self.lead(source, recv, "stale")
         return []
 
     def _outdone(self, source: Source, recv: int) -> bool:
-        """Whether `source` has brought what the leader lacks for too long, if it were alive."""
+        """Whether `source` brought more than the present state so long ago that a leader that lives had it, too."""
         self.trim(source)
-        pace = self.traits.pace
-        usual = _AT_ONCE if pace is None else 2 * pace.every + 0.1
-        return bool(source.tail) and recv - source.tail[0].recv > usual * 1e9
+        return any(recv - one.recv > skew(self.traits.pace) * 1e9 for one in source.tail if not one.first)
 
     def lose(
         self, source: Source, reason: str, recv: int, state: str | None, detail: dict[str, Any] | None = None
@@ -197,7 +193,7 @@ class Feed(Continuity):
             # Where each began later than a silence did, nobody saw what came first in it.
             witnesses = [other for other in others if other.was_there(source.heard)]
             other = (witnesses or others)[0]
-            self.doubtful = self.doubtful or not (witnesses or (reason != "stale" and not self._outdone(other, recv)))
+            self.doubtful |= not witnesses and (reason == "stale" or self._outdone(other, recv))
             return self.lead(other, recv, reason)
         if state is not None:
             self.leader = None
@@ -248,8 +244,8 @@ class Feed(Continuity):
         Trades and books tell by themselves.
         """
         self.doubtful = False
-        tells = self.counted or self.traits.incremental
-        return [] if tells or self.gap is not None else self._interrupted("stale", recv)
+        told = self.counted or self.traits.incremental or self.gap is not None
+        return [] if told else self._interrupted("stale", recv)
 
     def take_raw(self, source: Source, recv: int, text: bytes, weight: int) -> list[Delivery]:
         """Take one message that nobody wants parsed."""

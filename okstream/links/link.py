@@ -280,8 +280,8 @@ class Link:
                 while not (task.done() or old.done() or talk.session is None):
                     if successor.session is None:
                         return False
-                    alive = talk.session.heartbeat.heard >= opened and not _mute(talk, successor, since)
-                    if successor.session.flowing and alive:
+                    alive = not _mute(talk, successor, since)
+                    if successor.session.flowing and talk.session.heartbeat.heard >= opened and alive:
                         return True
                     successor.changed.clear()
                     change = self._loop.create_task(successor.changed.wait())
@@ -350,9 +350,11 @@ class Link:
 
 
 def _mute(talk: Conversation, successor: Conversation, since: int) -> bool:
-    """Whether `successor` brings data, and `talk` has brought none since (ns): what happened before may be lost."""
+    """Whether `successor` brings data, and `talk` has brought none since (ns), which nobody has seen yet."""
     old, new = talk.session, successor.session
-    return old is not None and new is not None and old.oversight.heard < since and new.oversight.speaks
+    if old is None or new is None or old.oversight.leaving is not None:
+        return False
+    return old.oversight.heard < since and new.oversight.speaks
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

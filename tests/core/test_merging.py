@@ -427,7 +427,7 @@ class TestOneLeads:
         pair = begun(TICKER, ticker(1))
         pair.loses(pair.b)
         later = pair.begins()
-        assert pair.gets(later, ticker(9, "5")) == []
+        assert pair.gets(later, ticker(8, "4"), ticker(9, "5")) == []
         said = pair.passes(1.5)
         assert [(gap.state, gap.reason) for gap in gaps(said)] == [("open", "stale"), ("closed", "stale")]
         assert said[-1].ts == 9
@@ -441,12 +441,20 @@ class TestOneLeads:
         said = pair.passes(1.5)
         assert [record.ts for record in said] == [9]
 
+    def test_one_that_shows_the_present_state_shows_no_loss_by_that(self):
+        """A channel that repeats itself seldom has a state of now for whoever begins."""
+        pair = begun(TICKER, ticker(1))
+        pair.loses(pair.b)
+        later = pair.begins()
+        assert pair.gets(later, ticker(9, "5")) == []
+        assert [record.ts for record in pair.passes(1.5)] == [9]
+
     @pytest.mark.parametrize(("seconds", "mute"), [(0.1, False), (0.5, True)])
     def test_one_that_ends_without_what_the_other_brought_long_before_was_mute(self, seconds, mute):
         pair = begun(TICKER, ticker(1))
         pair.loses(pair.b)
         later = pair.begins()
-        assert pair.gets(later, ticker(9, "5")) == []
+        assert pair.gets(later, ticker(8, "4"), ticker(9, "5")) == []
         assert pair.passes(seconds) == []
         said = pair.loses(pair.a)
         assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
