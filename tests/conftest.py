@@ -27,6 +27,10 @@ def recordings() -> Path:
 
 def pytest_collection_finish() -> None:
     """Take what has been imported and collected out of the reach of the garbage collector: many tests wait for it."""
+    _freeze()
+
+
+def _freeze() -> None:
     gc.collect()
     gc.freeze()
 
@@ -36,6 +40,15 @@ MARKERS = ("marker-key-7c1e", "marker-secret-9f2b", "marker-phrase-4d0a")
 
 SECRETS = (*MARKERS, TEST_ACCOUNT.secret, TEST_ACCOUNT.passphrase)
 """What nothing may ever print or log, but `okstream simulate` its own."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """The same for what a module has imported and remembered by its end."""
+    done = yield
+    if nextitem is None or nextitem.path != item.path:
+        _freeze()
+    return done
 
 
 @pytest.hookimpl(wrapper=True)

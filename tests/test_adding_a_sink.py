@@ -7,11 +7,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import orjson
 import pytest
+from support.commands import calm
 from test_cli import OKSTREAM, TIMEOUT, clean_environment
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-sink.md").read_text()
@@ -87,9 +89,10 @@ def test_a_configuration_names_it_by_module_and_class(installed: Path, tmp_path:
         base = tmp_path / "trades.sqlite"
         while count(base) < 20:
             assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         out, errors = process.communicate(timeout=TIMEOUT)
-    assert (process.returncode, out, errors) == (0, "", "")
+    assert (process.returncode, out, calm(errors)) == (0, "", "")
     said = lines(base)
     assert [said[0]["state"], said[-1]["state"]] == ["started", "ended"]
     ids = [int(one["id"]) for one in said if one["type"] == "trade"]

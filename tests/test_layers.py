@@ -37,7 +37,6 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-@cache
 def tree(name: str) -> ast.Module:
     return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
@@ -59,6 +58,7 @@ def absolute(name: str, node: ast.ImportFrom) -> list[str]:
     return [f"{base}.{alias.name}" for alias in node.names]
 
 
+@cache
 def imports(name: str) -> set[str]:
     """Return the whole names of everything that module `name` imports anywhere, those for type checks included."""
     found: set[str] = set()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.commands import calm
 
 from okstream import exits
 from okstream.dialects import load
@@ -23,7 +24,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 CHANNELS = (ROOT / "docs" / "channels.md").read_text("utf-8")
 BIN = str(Path(sys.executable).parent)
 ENDLESS = ("okstream run --config config.toml", "okstream simulate")
-TIMEOUT = 30
+TIMEOUT = 60
 
 
 def blocks(language):
@@ -32,9 +33,11 @@ def blocks(language):
 
 def run(command, folder):
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    return subprocess.run(
+    done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
+    done.stderr = calm(done.stderr)
+    return done
 
 
 def until_it_speaks(command, folder):
@@ -49,7 +52,7 @@ def until_it_speaks(command, folder):
             if any(path.is_file() and path.name != "config.toml" for path in folder.rglob("[!.]*")):
                 break
         process.terminate()
-        return process.wait(TIMEOUT), process.stderr.read()
+        return process.wait(TIMEOUT), calm(process.stderr.read())
     finally:
         process.kill()
         process.communicate()

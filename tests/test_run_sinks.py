@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from nats_server import free_port, nats_server
+from support.commands import calm
 from test_cli import OKSTREAM, TIMEOUT, clean_environment, okstream, records
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
@@ -90,7 +91,7 @@ def ended(process):
     """Ask it to end; return what it says then, and its exit code."""
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=TIMEOUT)
-    return out, errors, process.returncode
+    return out, calm(errors), process.returncode
 
 
 def wait_for(process, path, word):
@@ -127,12 +128,12 @@ def test_the_reader_of_one_sink_may_leave(folder):
         process.stdout.readline()
         process.stdout.close()
         before = (folder / "kept.jsonl").read_text().count("\n")
-        while (folder / "kept.jsonl").read_text().count("\n") < before + 100:
+        while (folder / "kept.jsonl").read_text().count("\n") < before + 30:
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT) == 0
-        assert process.stderr.read() == ""
+        assert calm(process.stderr.read()) == ""
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_a_sink_that_fails_is_named_and_the_others_go_on(folder, sink, says):
     with running(folder, FILE + f'[sink.broken]\ntype = "mysinks:{sink}"\n') as process:
         assert says in line_with(process.stderr, " failed")
         before = (folder / "kept.jsonl").read_text().count("\n")
-        while (folder / "kept.jsonl").read_text().count("\n") < before + 100:
+        while (folder / "kept.jsonl").read_text().count("\n") < before + 30:
             assert process.poll() is None
             time.sleep(0.02)
         _, errors, code = ended(process)
@@ -212,25 +213,23 @@ spool_always = true
     kept = folder / "days" / "trades"
     with running(folder, text, top='log_level = "info"\nstats = "100ms"\ndrain = 0.1') as process:
         line_with(process.stderr, "records/s, 1/1 links")
-        while not any(path.stat().st_size for path in kept.glob("*.part")):
+        while not any('"trade"' in path.read_text() for path in kept.glob("*.part")):
             assert process.poll() is None
             time.sleep(0.02)
         process.kill()
         process.communicate()
     with running(folder, text, top='log_level = "info"\nstats = "100ms"\ndrain = 0.1') as process:
-        lines = []
-        while "memory" not in (line := process.stderr.readline()):
+        begun = ""
+        while "memory" not in begun or "sim public: connected\n" not in begun:
+            begun += (line := process.stderr.readline())
             assert line
-            lines.append(line)
-        _, errors, code = ended(process)
+        _, over, code = ended(process)
     assert code in (0, 4)
-    begun, over = "".join(lines), errors
     assert all(LOGGED.fullmatch(line) for line in (begun + over).splitlines())
     assert re.search(r"INFO okstream: finished what a run before left: days/.*\.jsonl, and \d+ more files\n", begun)
     assert re.search(rf"days/.*: goes on after {TIME}, of \d+ subscriptions: .* is a gap \(start\)\n", begun)
     assert "sink days: open\n" in begun
     assert re.search(r"sink line: open, \d+ records of a run before in its spool\n", begun)
-    assert "sim public: connected\n" in begun + over
     assert over.count("stopping: SIGTERM\n") == 1
     assert re.search(r"sink days: \d+ records? written, 0 lost\n", over)
     assert re.search(r"sink line: 0 records written, \d+ lost, \d+ records in its spool for the next start\n", over)
@@ -325,7 +324,7 @@ spool_full = "stop"
         "memory: 180 MiB of buffers at most",
         "disk: 1098 MiB of spools and dead letters at most",
     ]
-    assert sorted(path.name for path in folder.iterdir()) == ["config.toml", "mysinks.py"]
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"config.toml", "mysinks.py"}
 
 
 def test_the_three_sinks_of_the_readme_work_side_by_side(folder):

@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds that a scenario may take; it hangs otherwise."""
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
