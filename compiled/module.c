@@ -1,6 +1,9 @@
 /* okstream._compiled: the work of a message that is done most often. Everything in it stands in Python, too. */
 #include "crc.h"
+#include "inflate.h"
 #include "rules.h"
+
+#define LONGEST_TEXT (64 * 1024)
 
 static PyObject *attribute(const char *module, const char *name)
 {
@@ -9,6 +12,34 @@ static PyObject *attribute(const char *module, const char *name)
     Py_XDECREF(from);
     return found;
 }
+
+/* The text of a frame; None where that is not for here: then zlib inflates it, or says why it cannot. */
+static PyObject *inflate(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    static unsigned char text[LONGEST_TEXT]; // whoever writes it holds the lock of the interpreter until it is copied
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "a frame and a cap are wanted");
+        return NULL;
+    }
+    Py_ssize_t cap = PyNumber_AsSsize_t(args[1], NULL);
+    if (cap == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (!PyBytes_CheckExact(args[0]) || cap < 0) {
+        Py_RETURN_NONE;
+    }
+    size_t length = inflate_whole((const unsigned char *)PyBytes_AS_STRING(args[0]), (size_t)PyBytes_GET_SIZE(args[0]),
+                                  text, cap < LONGEST_TEXT ? (size_t)cap : LONGEST_TEXT);
+    if (length == NOT_INFLATED) {
+        Py_RETURN_NONE;
+    }
+    return PyBytes_FromStringAndSize((const char *)text, (Py_ssize_t)length);
+}
+
+static PyMethodDef functions[] = {
+    {"inflate", (PyCFunction)(void (*)(void))inflate, METH_FASTCALL, "See okstream.inflate."},
+    {NULL, NULL, 0, NULL},
+};
 
 static int prepare(PyObject *module)
 {
@@ -61,6 +92,7 @@ static struct PyModuleDef definition = {
     .m_name = "okstream._compiled",
     .m_doc = "The work of a message that is done most often.",
     .m_size = sizeof(Rules),
+    .m_methods = functions,
     .m_slots = slots,
     .m_traverse = traverse,
     .m_clear = clear,

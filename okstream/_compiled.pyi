@@ -6,6 +6,9 @@ from typing import Any
 from .levels import Levels as Levels
 from .records import AnyRecord, Book
 
+def inflate(frame: bytes, cap: int, /) -> bytes | None:
+    """Return the text of `frame`; None where that is none, or not for here. See okstream.inflate."""
+
 class Cutter:
     """See okstream.dialects.hot."""
 

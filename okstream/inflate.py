@@ -10,6 +10,13 @@ import zlib
 
 from .errors import InflateError
 
+try:
+    from . import _compiled
+except ImportError:  # it was not built, or is not wanted
+    _COMPILED = False
+else:
+    _COMPILED = True
+
 CAP = 16 * 1024 * 1024
 """Default limit of one frame's text, in bytes."""
 
@@ -27,6 +34,9 @@ def inflate(frame: bytes, cap: int = CAP) -> bytes:
     Raises:
         InflateError: `frame` is not exactly one complete raw-Deflate stream, or its text is longer than `cap`.
     """
+    # To set zlib up costs more than such a message; what is longer than 64 KiB, or wrong, is left to it all the same.
+    if _COMPILED and (short := _compiled.inflate(frame, cap)) is not None:
+        return short
     decoder = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         if len(frame) * _EXPANSION <= cap:

@@ -7,13 +7,24 @@ import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from okstream import inflate as module
 from okstream.errors import InflateError, LinkError
 from okstream.inflate import CAP, inflate
 
 MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module", autouse=True, params=[False, True], ids=["zlib", "compiled"])
+def _of_each_kind(request):
+    if request.param and not module._COMPILED:
+        pytest.skip("the compiled part was not built: there is no compiler")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_COMPILED", request.param)
+        yield
+
 
 VECTORS = {
     "2b c8 cf 4b 07 00": b"pong",
@@ -144,6 +155,39 @@ def test_arbitrary_bytes_are_text_within_the_cap_or_an_inflate_error(frame, cap)
 @given(st.binary(max_size=4096), st.integers(0, 9))
 def test_what_was_deflated_comes_back(text, level):
     assert inflate(deflate(text, level)) == text
+
+
+def by_zlib(frame, cap):
+    """Return what zlib makes of exactly one stream, None if it is none or longer."""
+    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        text = decoder.decompress(frame, cap + 1)
+    except zlib.error:
+        return None
+    return text if decoder.eof and not decoder.unused_data and len(text) <= cap else None
+
+
+@st.composite
+def streams(draw):
+    """Return a stream of one of all kinds of blocks, perhaps with a few wrong bits."""
+    text = draw(st.binary(max_size=300) | st.text("0123456789.", max_size=400).map(str.encode))
+    encoder = zlib.compressobj(
+        draw(st.integers(0, 9)), zlib.DEFLATED, -draw(st.integers(9, 15)), draw(st.integers(1, 9)),
+        draw(st.sampled_from([zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED])),
+    )  # fmt: skip
+    frame = bytearray(
+        encoder.compress(text) + encoder.flush(zlib.Z_SYNC_FLUSH) + encoder.compress(text * 3) + encoder.flush()
+    )
+    for _ in range(draw(st.integers(0, 3))):
+        frame[draw(st.integers(0, len(frame) - 1))] ^= 1 << draw(st.integers(0, 7))
+    return bytes(frame)
+
+
+@given(streams() | st.binary(max_size=64), st.sampled_from([0, 16, 256, 64 * 1024]))
+@settings(max_examples=500)
+def test_what_is_a_stream_and_what_it_says_is_as_zlib_has_it(frame, cap):
+    compiled = pytest.importorskip("okstream._compiled", reason="the compiled part was not built")
+    assert compiled.inflate(frame, cap) == by_zlib(frame, cap)
 
 
 @given(st.binary(max_size=256), st.data())
