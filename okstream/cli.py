@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from .durations import seconds
 from .errors import ConfigError, OkstreamError, SinkError
-from .exits import INTERRUPTED, OK, USAGE, complain, exit_code
+from .exits import INTERRUPTED, OK, USAGE, complain, exit_code, show
 from .version import VERSION
 
 _EPILOG = """\
@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         code = run(arguments)
     except OkstreamError as error:
-        complain(str(error))
         code = exit_code(error)
+        if code != OK:
+            complain(str(error))
     except KeyboardInterrupt:
         code = INTERRUPTED
     _leave(code)
@@ -75,6 +76,9 @@ class _Parser(argparse.ArgumentParser):
             case "unrecognized arguments", wrong:
                 known = [option for action in self._actions for option in action.option_strings]
                 return f"there is no {'option' if wrong.startswith('-') else 'argument'} {wrong}{_meant(wrong, known)}"
+            case _, _ if what.startswith(("invalid int value: ", "invalid float value: ")):
+                kind = "whole number" if "int" in what.partition(":")[0] else "number"
+                return f"{where}: {what.partition(': ')[2]} is no {kind}"
             case _, _ if what.startswith("invalid choice: "):
                 wrong, _, choices = what.removeprefix("invalid choice: ").partition(" (choose from ")
                 names = [name.strip(_QUOTE) for name in choices.rstrip(")").split(", ")]
@@ -128,7 +132,7 @@ def _add_stream(verbs: Any) -> None:
 
 
 def _add_source(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("subscriptions", nargs="+", metavar="subscription")
+    verb.add_argument("subscriptions", nargs="+", metavar="subscription", help="see below")
     verb.add_argument("--venue", default="okx", help="which market (default: okx; see `okstream list venues`)")
     verb.add_argument("--url", help="another place to reach the venue at: wss://host or ws://host:port")
     verb.add_argument("--rest-url", help="where that place answers REST, for patterns and silence: https://host")
@@ -218,7 +222,7 @@ def _add_replay(verbs: Any) -> None:
 
 def _add_list(verbs: Any) -> None:
     verb = verbs.add_parser("list", help="what there is", allow_abbrev=False)
-    verb.add_argument("what", choices=("venues", "channels"))
+    verb.add_argument("what", choices=("venues", "channels"), metavar="venues|channels", help="which table")
     verb.set_defaults(run=_list)
 
 
@@ -271,7 +275,7 @@ def _stream(arguments: argparse.Namespace) -> int:
 
 def _hold_descriptors() -> None:
     """
-    Before there is an event loop: it would take the number of a closed descriptor for one of its own.
+    Before anything is opened: it would have the number of a closed descriptor, as would an event loop.
 
     Raises:
         SinkError: stdout is closed.
@@ -290,13 +294,13 @@ def _hold_descriptors() -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from .verbs import run
 
+    _hold_descriptors()
     if arguments.check:
         plan, odd = run.check(arguments)
-        sys.stdout.write(plan)
+        show(plan)
         for said in odd:
             complain(said)
         return OK
-    _hold_descriptors()
     return asyncio_run(run.run(arguments))
 
 
@@ -317,19 +321,22 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from .verbs import list as listing
 
-    sys.stdout.write(listing.venues_table() if arguments.what == "venues" else listing.channels_table())
+    _hold_descriptors()
+    show(listing.venues_table() if arguments.what == "venues" else listing.channels_table())
     return OK
 
 
 def _coverage(arguments: argparse.Namespace) -> int:
     from .verbs import coverage
 
+    _hold_descriptors()
     return coverage.run(arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
     from importlib import import_module
 
+    _hold_descriptors()
     return asyncio_run(import_module("okstream.simulator.command").run(arguments))
 
 

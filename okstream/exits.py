@@ -41,6 +41,22 @@ def lost(count: int, what: str = "record") -> str:
     return f"{count} {what} was lost" if count == 1 else f"{count} {what}s were lost"
 
 
+def show(text: str) -> None:
+    """
+    Write `text` to stdout, at once.
+
+    Raises:
+        SinkError: it cannot be written; ReaderGoneError where nobody reads it.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGoneError("nobody reads any more") from None
+    except OSError as error:
+        raise SinkError(f"stdout failed: {error.strerror}") from None
+
+
 def complain(message: str, head: str = "okstream: ") -> None:
     """Write one line for people, after its `head`; what cannot be written is not worth dying for."""
     with suppress(OSError, ValueError, AttributeError):  # full, closed, or never there

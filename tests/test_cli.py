@@ -228,6 +228,11 @@ def test_lists_show_every_venue_and_channel():
         ([], "okstream: verb is missing\ntry: okstream --help\n"),
         (["run"], "okstream: --config is missing\ntry: okstream run --help\n"),
         (["stream", "--format", "jsn", "x"], "okstream: --format: 'jsn' is none of json, raw. Did you mean json?\n"),
+        (["list"], "okstream: venues|channels is missing\n"),
+        (["simulate", "--port", "x"], "okstream: --port: 'x' is no whole number\n"),
+        (["simulate", "--rate", "x"], "okstream: --rate: 'x' is no number\n"),
+        (["simulate", "--fault", "drop:times"], "fault 'drop': times has no value; write times=..."),
+        (["run", "--config", OKSTREAM + "x"], "No such file or directory"),
         (["list", "venues", "too"], "okstream: there is no argument too\ntry: okstream list --help\n"),
     ],
 )
@@ -252,6 +257,23 @@ def test_a_reader_that_leaves_is_noticed_while_nothing_happens():
     done = shell('"$OKSTREAM" stream --venue sim instruments:instType=SPOT | head -1; echo "${PIPESTATUS[@]}"')
     assert done.stdout.splitlines()[-1] == "0 0"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "verb", ["list venues", "list channels", "run --check --config c.toml", "coverage .", "simulate"]
+)
+def test_whatever_is_printed_a_full_disk_a_closed_stdout_and_a_reader_that_leaves_are_no_bug(tmp_path, verb):
+    (tmp_path / "c.toml").write_text('[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:BTC-USDT"]\n')
+    record = '{"type":"trade","venue":"okx","channel":"trades","inst":"BTC-USDT","ts":1,"recv":1,"id":"1"}'
+    (tmp_path / "a.jsonl").write_text(f"{record}\n")
+    full = shell(f'"$OKSTREAM" {verb} > /dev/full', cwd=tmp_path)
+    assert (full.returncode, full.stderr) == (5, "okstream: stdout failed: No space left on device\n")
+    closed = shell(f'"$OKSTREAM" {verb} >&-', cwd=tmp_path)
+    assert (closed.returncode, closed.stderr) == (5, "okstream: stdout: Bad file descriptor\n")
+    if verb != "simulate":
+        left = shell(f'"$OKSTREAM" {verb} | true; echo "${{PIPESTATUS[0]}}"', cwd=tmp_path)
+        assert left.stdout in ("0\n", "4\n")
+        assert left.stderr == ""
 
 
 def test_a_full_disk_is_an_output_error():
@@ -549,7 +571,7 @@ def test_a_port_that_is_taken_is_said(exchange):
     port = exchange.rpartition(":")[2]
     done = okstream("simulate", "--port", port)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(rf"okstream: 127\.0\.0\.1:{port}: .*address already in use.*\n", done.stderr)
+    assert re.fullmatch(rf"okstream: 127\.0\.0\.1:{port}: Address already in use\n", done.stderr)
 
 
 def test_two_places_of_one_name_are_found_by_check(tmp_path):

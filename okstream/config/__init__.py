@@ -110,7 +110,9 @@ def load(path: str) -> Settings:
         data = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: it is no text, let alone TOML") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
     if moved := [said for name, said in _MOVED.items() if name in data]:
         raise ConfigError("\n".join(f"{path}: {said}" for said in moved))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 
-from okstream.errors import ConfigError
+from okstream.errors import ConfigError, SinkError
 from okstream.simulator.faults import FAULTS, Fault
 from okstream.simulator.server import DIALECTS, Simulator
 from okstream.simulator.settings import TEST_ACCOUNT, Settings
@@ -54,6 +55,7 @@ async def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: no such dialect or fault, or nothing can listen on that host and port.
+        SinkError: what it listens on cannot be printed.
     """
     if not 0 <= args.port < 65_536:
         raise ConfigError(f"--port {args.port}: a port is a number from 0 to 65535")
@@ -62,7 +64,9 @@ async def run(args: argparse.Namespace) -> int:
     try:
         await simulator.__aenter__()
     except OSError as error:
-        raise ConfigError(f"{args.host}:{args.port}: {error.strerror or error}") from None
+        number = error.errno or 0  # below 0 of a name that cannot be resolved
+        why = os.strerror(number) if number > 0 else error.strerror or error
+        raise ConfigError(f"{args.host}:{args.port}: {why}") from None
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_exit(simulator)
         for fault in faults:
@@ -79,6 +83,8 @@ async def run(args: argparse.Namespace) -> int:
             sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
             await ended.wait()
+        except OSError as error:
+            raise SinkError(f"stdout failed: {error.strerror}") from None
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)

@@ -87,6 +87,8 @@ class Fault:
         own, given = FAULTS[name][0], {}
         for item in filter(None, rest.split(",")):
             key, separator, value = item.strip().partition("=")
+            if not separator and (key in own or key in COMMON):
+                raise ConfigError(f"fault {name!r}: {key} has no value; write {key}=...")
             if not separator or (key not in own and key not in COMMON):
                 raise ConfigError(f"fault {name!r} has no option {key!r}; it has: {', '.join([*own, *COMMON])}")
             given[key] = value

@@ -1,7 +1,6 @@
 """`okstream coverage`: which times of what was written are complete, and which are not, and why; what is not there."""
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +10,7 @@ import orjson
 from okstream import config
 from okstream.coverage import Covered, Subscription, coverage
 from okstream.errors import ConfigError
-from okstream.exits import LOST, OK
+from okstream.exits import LOST, OK, show
 from okstream.fanout.filters import Filters
 from okstream.files.evidence import File, found, nothing_in, read, sources
 from okstream.stitching import Interval
@@ -24,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     Read, judge, print; return the exit code.
 
     Raises:
-        ConfigError: there is nothing to read, or the configuration is none.
+        ConfigError: there is nothing to read, or the configuration is none. SinkError: it cannot be printed.
     """
     wanted = [] if arguments.config is None else _wanted(config.load(arguments.config))
     files = [read(path) for path in found(arguments.files)]
@@ -35,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(nothing_in(arguments.files))
     lines = _json(covered, problems) if arguments.json else _table(covered, problems)
     for line in lines:
-        sys.stdout.write(line)
+        show(line)
     return LOST if problems or not all(one.complete for one in covered) else OK
 
 
