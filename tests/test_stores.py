@@ -1,5 +1,6 @@
 """Several stores at once, in real processes: what each holds, with the gaps it was told of, is all there was."""
 
+from stores.judging import judged
 from stores.plan import Plan, Store, Stroke
 from stores.runs import play
 from support.filed import unfinished
@@ -33,3 +34,32 @@ def test_a_file_and_a_broker_hold_all_there_was_or_say_what_they_lack_after_kill
     assert archive.missing, "nothing was lost, so nothing was shown"
     assert {"start", "disconnected"} <= archive.report.reasons.keys()
     assert "overflow" in out.report.reasons, "nothing was dropped, so nothing was shown"
+    wrong = falsified(shown.lines["broker"])
+    assert [what for what, lines in wrong.items() if passes(lines, shown.truth)] == []
+
+
+def passes(lines, truth):
+    """Return whether these lines of the broker are held for right."""
+    try:
+        judged(STORES[1], lines, truth)
+    except AssertionError:
+        return False
+    return True
+
+
+def falsified(lines):
+    """Return `lines` with something wrong about them, by what that is."""
+    trades = [at for at, line in enumerate(lines) if b'"channel":"trades-all","inst":"BTC-USDT"' in line]
+    trades = [at for at in trades if lines[at].startswith(b'{"type":"trade"')]
+    changes = [at for at, line in enumerate(lines) if b'"action":"update"' in line]
+    one, other, change = trades[len(trades) // 2], trades[len(trades) // 2 + 1], changes[len(changes) // 2]
+    swapped = list(lines)
+    swapped[one], swapped[other] = lines[other], lines[one]
+    return {
+        "a trade is missing": [*lines[:one], *lines[one + 1 :]],
+        "a change of a book is missing": [*lines[:change], *lines[change + 1 :]],
+        "a price is another": [*lines[:one], lines[one].replace(b'"price":"6', b'"price":"7'), *lines[one + 1 :]],
+        "two trades are not in order": swapped,
+        "a trade is there twice": [*lines[: other + 1], lines[one], *lines[other + 1 :]],
+        "nothing is said of what is missing": [line for line in lines if not line.startswith(b'{"type":"gap"')],
+    }

@@ -14,8 +14,10 @@ from .scene import Scene, staged
 
 @dataclass
 class Shown:
-    """What a run showed: how each store was judged, which faults really happened, and what came of them."""
+    """What a run showed: what each store held, how that was judged, which faults there were, and what came of them."""
 
+    truth: Truth
+    lines: dict[str, list[bytes]]
     stores: dict[str, Held] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
@@ -43,7 +45,7 @@ def play(plan: Plan, folder: Path) -> Shown:
     for number, life in enumerate(scene.lives):
         (folder / f"{number}.told").write_text("".join(life.told))
     truth = Truth(scene)
-    shown = Shown(faults=scene.counts + scene.sim.counters.faults)
+    shown = Shown(truth, holds, faults=scene.counts + scene.sim.counters.faults)
     for store in plan.stores:
         held = shown.stores[store.name] = judged(store, holds[store.name], truth)
         bounded(store, held, truth)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from nats_server import NatsServer, Wire, nats_server, stored
+from nats_server import NatsServer, Wire, nats_server, stored, until
 from soak.running import watching
 from support.filed import held
 
@@ -19,7 +19,7 @@ from okstream.channels import Subscription, parse
 from okstream.exits import LOST, OK
 from okstream.simulator import Settings, Simulator
 
-from .instance import Instance
+from .instance import TIMEOUT, Instance
 from .plan import SUBSCRIPTIONS, VENUES, Plan, Store, Stroke
 
 RATE = 10.0
@@ -155,6 +155,8 @@ class Scene:
         life = self.lives[-1]
         life.block()
         await asyncio.sleep(stroke.seconds)
+        if self.plan.in_turn:  # until it is felt
+            await until(lambda: bool(life.said("out does not keep up")), TIMEOUT)
         if life.blocked:
             life.unblock()
 
