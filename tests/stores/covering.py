@@ -112,7 +112,8 @@ class _Windows:
             after = next((at for at in served[life + 1 :] if at is not None), float("inf"))
             self.restarts.append((one.asked - cadence, after + cadence))
         self.links = [_window(one, cadence) for one in scene.troubles if one.stroke.what in ("exchange", "stop")]
-        own = [one for one in scene.troubles if one.stroke.what in _touching(store)]
+        touching = _touching(store)
+        own = [one for one in scene.troubles if one.stroke.what in touching or one.stroke.text.startswith("flood")]
         self.own = [_window(one, cadence) for one in own]
 
     def hold(self, name: str, reasons: Iterable[str], since_ns: int, until_ns: int) -> None:

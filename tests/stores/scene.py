@@ -102,14 +102,15 @@ class Scene:
 
     async def _served(self) -> None:
         """Wait until a process has written something of each subscription."""
-        while not await self.lives[-1].written(len(self.subs)):
+        while not await (life := self.lives[-1]).written(len(self.subs)):
             async with self._changing:
-                pass  # it was killed, and there will be another one
+                assert life is not self.lives[-1], f"it ended by itself: {''.join(life.told)}"
 
     async def _strike(self, stroke: Stroke) -> None:
         loop = asyncio.get_running_loop()
-        if stroke.what == "exchange" and not self.plan.in_turn:
-            await self._served()  # what nobody is served by, nobody feels
+        if stroke.what in ("exchange", "disk") and not self.plan.in_turn:
+            # What nobody is served by, nobody feels; and one that starts without room says so, and ends.
+            await self._served()
         since = loop.time()
         await getattr(self, "_" + stroke.what.replace("-", "_"))(stroke)
         if stroke.what != "exchange":  # which counts by itself
@@ -146,7 +147,7 @@ class Scene:
         life.signal(signal.SIGCONT)
 
     async def _disk(self, stroke: Stroke) -> None:
-        life = self.lives[-1]  # one that starts without room says so, and ends
+        life = self.lives[-1]
         life.fill_disk(True)
         await asyncio.sleep(stroke.seconds)
         life.fill_disk(False)
