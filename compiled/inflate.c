@@ -4,14 +4,15 @@
 #include <string.h>
 
 #define LONGEST_CODE 15
-#define LOOKED_UP 9 /* codes of up to so many bits are found at once */
+#define LOOKED_UP 9 /* at most: codes of up to so many bits are found at once */
 #define LITERALS 288
 #define DISTANCES 30
 #define END_OF_BLOCK 256
 
-/* Codes of one kind. `quick`: by the next bits, a symbol and the length of its code, 0 where that is longer or there is
-   none. `symbols` are in the order of their codes, of which there are `counts` by length. */
+/* Codes of one kind. `quick`: by the next `ahead` bits, a symbol and the length of its code, 0 where that is longer or
+   there is none. `symbols` are in the order of their codes, of which there are `counts` by length. */
 typedef struct {
+    unsigned ahead;
     uint16_t quick[1 << LOOKED_UP];
     uint16_t counts[LONGEST_CODE + 1];
     uint16_t symbols[LITERALS];
@@ -68,22 +69,34 @@ static int next(Stream *stream, unsigned count, unsigned *value)
 
 /* -- codes */
 
-static unsigned reversed(unsigned code, unsigned length)
+/* Put every code that `ahead` bits can hold where those bits find it. They come with the first bit of a code lowest, so
+   one counts from the top: the next code of the same length has the highest 0 set, and all above cleared. */
+static void make_quick(Codes *codes)
 {
-    unsigned mirrored = 0;
-    for (; length > 0; length--, code >>= 1) {
-        mirrored = mirrored << 1 | (code & 1);
+    unsigned bits = 0, place = 0, size = 1u << codes->ahead;
+    memset(codes->quick, 0, size * sizeof(codes->quick[0]));
+    for (unsigned length = 1; length <= codes->ahead; length++) {
+        for (unsigned i = 0; i < codes->counts[length]; i++) {
+            uint16_t entry = ENTRY(codes->symbols[place++], length);
+            for (unsigned at = bits; at < size; at += 1u << length) {
+                codes->quick[at] = entry;
+            }
+            unsigned top = 1u << (length - 1);
+            while (bits & top) {
+                bits ^= top;
+                top >>= 1;
+            }
+            bits |= top;
+        }
     }
-    return mirrored;
 }
 
 /* Make codes of their lengths; return whether they are right, as zlib sees it: all that are possible are used, or just
    one, of one bit, or none at all, if so few may be used: at least `fewest`. */
-static int make_codes(Codes *codes, const unsigned char *lengths, unsigned count, unsigned fewest)
+static int make_codes(Codes *codes, const unsigned char *lengths, unsigned count, unsigned fewest, unsigned ahead)
 {
     unsigned places[LONGEST_CODE + 2] = {0};
     memset(codes->counts, 0, sizeof(codes->counts));
-    memset(codes->quick, 0, sizeof(codes->quick));
     for (unsigned symbol = 0; symbol < count; symbol++) {
         codes->counts[lengths[symbol]]++;
     }
@@ -105,15 +118,8 @@ static int make_codes(Codes *codes, const unsigned char *lengths, unsigned count
             codes->symbols[places[lengths[symbol]]++] = (uint16_t)symbol;
         }
     }
-    unsigned code = 0, place = 0;
-    for (unsigned length = 1; length <= LOOKED_UP; length++, code <<= 1) {
-        for (unsigned i = 0; i < codes->counts[length]; i++, code++) {
-            uint16_t entry = ENTRY(codes->symbols[place++], length);
-            for (unsigned bits = reversed(code, length); bits < 1 << LOOKED_UP; bits += 1u << length) {
-                codes->quick[bits] = entry;
-            }
-        }
-    }
+    codes->ahead = ahead;
+    make_quick(codes);
     return 1;
 }
 
@@ -137,7 +143,7 @@ static inline int take_long(Stream *stream, const Codes *codes, unsigned *symbol
 
 static inline int take_symbol(Stream *stream, const Codes *codes, unsigned *symbol)
 {
-    unsigned entry = codes->quick[stream->bits & ((1 << LOOKED_UP) - 1)], length = entry & 15;
+    unsigned entry = codes->quick[stream->bits & (((uint64_t)1 << codes->ahead) - 1)], length = entry & 15;
     if (length == 0 || length > stream->held) {
         return take_long(stream, codes, symbol);
     }
@@ -235,9 +241,9 @@ static int fixed_block(Stream *stream)
         memset(lengths + 144, 9, 112);
         memset(lengths + 256, 7, 24);
         memset(lengths + 280, 8, 8);
-        make_codes(&literals, lengths, LITERALS, 2);
+        make_codes(&literals, lengths, LITERALS, 2, LOOKED_UP);
         memset(lengths, 5, 32); // of which the last two stand for nothing
-        make_codes(&distances, lengths, 32, 2);
+        make_codes(&distances, lengths, 32, 2, 5);
         ready = 1;
     }
     return coded_block(stream, &literals, &distances);
@@ -288,12 +294,12 @@ static int dynamic_block(Stream *stream)
         }
         all[ORDER[i]] = (unsigned char)length;
     }
-    if (!make_codes(&codes, all, sizeof(ORDER), 2)) {
+    if (!make_codes(&codes, all, sizeof(ORDER), 2, 7)) {
         return 0;
     }
     memset(all, 0, sizeof(all));
     return read_lengths(stream, &codes, all, literals + distances) && all[END_OF_BLOCK] != 0 &&
-           make_codes(&codes, all, literals, 1) && make_codes(&far, all + literals, distances, 0) &&
+           make_codes(&codes, all, literals, 1, LOOKED_UP) && make_codes(&far, all + literals, distances, 0, 6) &&
            coded_block(stream, &codes, &far);
 }
 

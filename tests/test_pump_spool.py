@@ -31,6 +31,18 @@ class Gate(Scripted):
         await super().write(batch)
 
 
+class Turnstile(Scripted):
+    """Writes as often as it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = asyncio.Semaphore(0)
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        await self.turns.acquire()
+        await super().write(batch)
+
+
 def numbers(sink: Scripted) -> list[int]:
     return [int(line["id"]) for line in sink.lines if line["type"] == "trade"]
 
@@ -471,6 +483,35 @@ def test_what_has_no_room_is_missing_behind_what_was_on_its_way_to_the_sink(tmp_
         assert handed == [*range(1, handed[-2] + 1), 101]
         assert handed[-2] >= 40
         assert f"closed overflow {handed[-2]}..101" in sink.told
+
+    asyncio.run(scenario())
+
+
+def test_what_was_on_its_way_when_the_disk_came_in_is_not_the_last_there_was(tmp_path: Path):
+    async def scenario() -> None:
+        sink, bound = Turnstile(), 64 * 1024
+        one = pump(sink, when_full="spill", bytes=bound, spool=tmp_path / "spool", spool_bytes=bound)
+        trading = lived()
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, trading, *range(1, 6))
+        await until(lambda: one.state.waiting == 5 and not len(one.lane))
+        await fed(one, trading, 6, 1000)
+        await until(lambda: one.lost > 0 and not len(one.lane))
+        sink.turns.release()
+        await until(lambda: one.written == 5)
+        lost = one.lost
+        put(one, trading, *range(1001, 1021))
+        await until(lambda: one.lost == lost + 20)
+        for _ in range(1000):
+            sink.turns.release()
+        await until(lambda: one.state.spooled == 0)
+        put(one, trading, 1100)
+        await over(one, running)
+        closed = [line for line in sink.lines if line["type"] == "gap" and line["state"] == "closed"]
+        holes = [(int(gap["after"]), int(gap["until"])) for gap in closed]
+        assert holes
+        assert not [number for number in numbers(sink) if any(low < number < high for low, high in holes)]
 
     asyncio.run(scenario())
 
