@@ -480,5 +480,7 @@ def test_what_cannot_be_replayed_has_an_exit_code(tmp_path):
     assert done.stderr.decode().startswith(f"okstream: {text}: it is no journal and no recording; a replay takes")
     assert done.stderr.count(b"\n") == 1
     assert ran("replay", "--speed", "fast", text).returncode == 2
-    assert ran("record", "--venue", "sim", "-o", text, "ticker:BTC-USDT").returncode == 5
+    taken = ran("record", "--venue", "sim", "-o", text, "ticker:BTC-USDT")
+    assert taken.returncode == 5
+    assert taken.stderr.decode().startswith(f"okstream: journal: {text}: there is a file, and a journal is a folder")
     assert ran("record", "--venue", "sim", "-o", "x/{segment}", "ticker:BTC-USDT").returncode == 2

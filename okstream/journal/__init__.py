@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from okstream.errors import ConfigError, SinkError
@@ -111,7 +112,10 @@ class Journal:
         try:
             segments.open(wall)
         except OSError as error:
-            raise SinkError(f"journal: {self._place}: {error.strerror}") from None
+            why = error.strerror
+            if "{" not in self._place and Path(self._place).exists() and not Path(self._place).is_dir():
+                why = "there is a file, and a journal is a folder, or a path with {instance} and {segment}"
+            raise SinkError(f"journal: {self._place}: {why}") from None
         self._writer = Writer(segments, self._queue, self._wake, self._flush, wall, self._took)
         self._thread = threading.Thread(target=self._writer.run, name="okstream journal", daemon=True)
         self._thread.start()

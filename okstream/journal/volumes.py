@@ -199,7 +199,8 @@ def _named(place: Path) -> dict[Path, bytes]:
 
 
 def _inside(folder: Path) -> dict[Path, bytes]:
-    """Return what in `folder` may be segments. Raises ConfigError where nothing may."""
+    """Return what in `folder` may be segments. Raises ConfigError where nothing may, OSError where nobody may look."""
+    os.listdir(folder)  # a search in it passes over what may not be looked at
     inside = sorted(path for path in folder.rglob("*") if path.name.removesuffix(PART).endswith(SUFFIX))
     firsts = {path: _first(path) for path in inside}
     wrong = {path: why for path, first in firsts.items() if first and (why := stranger(first)) is not None}
