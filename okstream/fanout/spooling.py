@@ -194,7 +194,8 @@ class Spooling:
             return
         self._out = None
         self._batches.done(batch)
-        remember(self._last, batch.entries)
+        if self._kept is None:  # else the disk has what came later
+            remember(self._last, batch.entries)
         async with self._keeping:
             kept, self._kept = self._kept, None
             if kept:
