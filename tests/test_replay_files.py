@@ -5,6 +5,8 @@ import base64
 import gzip
 import hashlib
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -484,3 +486,24 @@ def test_what_cannot_be_replayed_has_an_exit_code(tmp_path):
     assert taken.returncode == 5
     assert taken.stderr.decode().startswith(f"okstream: journal: {text}: there is a file, and a journal is a folder")
     assert ran("record", "--venue", "sim", "-o", "x/{segment}", "ticker:BTC-USDT").returncode == 2
+
+
+def test_on_a_terminal_what_is_said_stands_above_the_progress_and_not_in_it(tmp_path):
+    journalled(tmp_path / "journal")
+    text = tmp_path / "text"
+    text.write_text("hello\n")
+    terminal, stderr = pty.openpty()
+    command = [OKSTREAM, "replay", str(text), str(tmp_path / "journal")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr) as process:
+        os.close(stderr)
+        said = b""
+        with suppress(OSError):  # how Linux says that nobody holds the other end any more
+            while piece := os.read(terminal, 65536):
+                said += piece
+        assert process.wait(60) == 4
+    os.close(terminal)
+    lines = re.split(rb"[\r\n]+", re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", said))
+    words = [line for line in lines if b"okstream: " in line]
+    assert len(words) == 2
+    assert all(line.startswith(b"okstream: ") for line in words)
+    assert len(lines) > len(words)

@@ -24,11 +24,12 @@ _DRAIN = 60.0
 
 async def run(arguments: argparse.Namespace) -> int:
     """Run `okstream replay`; return the exit code. Raises ConfigError and SinkError."""
-    configure_log(arguments.verbose, arguments.quiet, "okstream: %(message)s")
     sinks = _sinks(arguments)
     only = sinks[0][0] if len(sinks) == 1 else None
     size = sum(path.stat().st_size for path in found([Path(file) for file in arguments.files]))
     with stopping() as stop, _progress(size, arguments.quiet, arguments.config is None) as progress:
+        # Only now, for what shows the progress stands in the place of stderr, so that lines go above it.
+        configure_log(arguments.verbose, arguments.quiet, "okstream: %(message)s")
         playback = Playback(
             arguments.files,
             sinks,
