@@ -20,7 +20,7 @@ from ..records import Book, Candle, Statement
 from ..statements import Statements
 from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .kept import Sides, difference
-from .merging import SKEW_MS, mark, renumbered
+from .merging import SKEW_MS, mark, renumbered, shows
 from .source import Message, Source, passed
 
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
@@ -174,9 +174,10 @@ class Feed(Continuity):
         return []
 
     def _outdone(self, source: Source, recv: int) -> bool:
-        """Whether `source` brought more than the present state so long ago that a leader that lives had it, too."""
+        """Whether `source` brought more than what was delivered so long ago that a leader that lives had it, too."""
         self.trim(source)
-        return any(recv - one.recv > skew(self.traits.pace) * 1e9 for one in source.tail if not one.first)
+        late = recv - skew(self.traits.pace) * 1e9
+        return any(one.recv < late and not (one.first and shows(one.records, self.last)) for one in source.tail)
 
     def lose(
         self, source: Source, reason: str, recv: int, state: str | None, detail: dict[str, Any] | None = None

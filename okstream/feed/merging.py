@@ -7,13 +7,13 @@ sequence (books of OKX v5), and by its time and content everywhere else.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from ..identities import content
-from ..records import Book, Candle, DataRecord, Fill, Order, Trade
+from ..records import Balance, Book, Candle, DataRecord, Fill, Native, Order, Position, Trade
 
 _IDS = 1024
 _RECENT = 64
@@ -139,6 +139,16 @@ def _behind(record: DataRecord, last: DataRecord | None) -> bool:
         return float(record.volume or 0) < float(last.volume or 0)
     except ValueError:
         return False
+
+
+def shows(records: Records, last: DataRecord | None) -> bool:
+    """Whether `records`, which came right after a subscription, show but the state that `last` shows, as one of now."""
+    record = records[-1]
+    if isinstance(record, Balance | Position | Native):
+        return True  # with a time inside, or repeated every few seconds whatever happens
+    if last is None or type(record) is not type(last):
+        return False
+    return content(replace(record, ts=last.ts)) == content(last)
 
 
 def renumbered(book: Book, last: Book) -> bool:
