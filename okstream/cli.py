@@ -212,7 +212,7 @@ def _add_replay(verbs: Any) -> None:
     verb.add_argument(
         "--speed", type=_speed, metavar="xN", help="x1 as fast as it was recorded, x10 ten times; default: as it goes"
     )
-    verb.add_argument("--format", choices=("json", "raw"), default="json", help="records, or the exchange's own text")
+    verb.add_argument("--format", choices=("json", "raw"), help="records, or the exchange's own text (default: json)")
     verb.add_argument("--data-only", action="store_true", help="no gap and status records")
     verb.add_argument("--config", metavar="FILE", help="deliver to the sinks of this configuration, not to stdout")
     verb.add_argument("--venue", help="whose recordings are that do not say it themselves")

@@ -482,6 +482,12 @@ def test_what_cannot_be_replayed_has_an_exit_code(tmp_path):
     assert done.stderr.decode().startswith(f"okstream: {text}: it is no journal and no recording; a replay takes")
     assert done.stderr.count(b"\n") == 1
     assert ran("replay", "--speed", "fast", text).returncode == 2
+    config = tmp_path / "c.toml"
+    config.write_text('[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:BTC-USDT"]\n')
+    for options in (["--format", "json"], ["--data-only"]):
+        both = ran("replay", "--config", config, *options, text)
+        assert both.returncode == 2
+        assert f"{options[0]} is for stdout; with --config" in both.stderr.decode()
     taken = ran("record", "--venue", "sim", "-o", text, "ticker:BTC-USDT")
     assert taken.returncode == 5
     assert taken.stderr.decode().startswith(f"okstream: journal: {text}: there is a file, and a journal is a folder")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from okstream import config, venues
 from okstream.daemon import after, configure_log, first, stopping, told
-from okstream.errors import JournalError, SinkError
+from okstream.errors import ConfigError, JournalError, SinkError
 from okstream.exits import LOST, OK, complain
 from okstream.journal.volumes import found
 from okstream.options import LaneOptions
@@ -58,8 +58,13 @@ async def run(arguments: argparse.Namespace) -> int:
 
 def _sinks(arguments: argparse.Namespace) -> list[tuple[Sink, LaneOptions]]:
     if arguments.config is not None:
+        for option, given in (("--format", arguments.format is not None), ("--data-only", arguments.data_only)):
+            if given:
+                raise ConfigError(f"{option} is for stdout; with --config each sink has its own options")
         return [(output.sink(), output.options) for output in config.load(arguments.config).outputs()]
-    return [(Stdout(), LaneOptions(form=arguments.format, statements=not arguments.data_only, when_full="block"))]
+    return [
+        (Stdout(), LaneOptions(form=arguments.format or "json", statements=not arguments.data_only, when_full="block"))
+    ]
 
 
 @contextmanager
