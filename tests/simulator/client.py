@@ -46,21 +46,21 @@ class Client:
         arg["sign"] = base64.b64encode(mac.digest()).decode()
         await self.send("login", {**arg, **change})
 
-    async def next(self, timeout: float = 5.0) -> Any:
+    async def next(self, timeout: float = 30.0) -> Any:
         text = await asyncio.wait_for(self.ws.recv(), timeout)
         return text if text == "pong" else json.loads(text)
 
-    async def until(self, wanted: Callable[[Any], bool], timeout: float = 5.0) -> Any:
+    async def until(self, wanted: Callable[[Any], bool], timeout: float = 30.0) -> Any:
         async with asyncio.timeout(timeout):
             while True:
                 message = await self.next(timeout)
                 if wanted(message):
                     return message
 
-    async def data(self, channel: str, timeout: float = 5.0) -> Any:
+    async def data(self, channel: str, timeout: float = 30.0) -> Any:
         """The next data message of a channel."""
         return await self.until(lambda m: "data" in m and m["arg"]["channel"] == channel, timeout)
 
-    async def closed(self, timeout: float = 5.0) -> tuple[int | None, str]:
+    async def closed(self, timeout: float = 30.0) -> tuple[int | None, str]:
         await asyncio.wait_for(self.ws.wait_closed(), timeout)
         return self.ws.close_code, self.ws.close_reason or ""
