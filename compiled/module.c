@@ -38,6 +38,7 @@ static PyObject *inflate(PyObject *Py_UNUSED(module), PyObject *const *args, Py_
 
 static PyMethodDef functions[] = {
     {"inflate", (PyCFunction)(void (*)(void))inflate, METH_FASTCALL, "See okstream.inflate."},
+    {"token", (PyCFunction)(void (*)(void))token, METH_FASTCALL, "See okstream.dialects.okex_v3."},
     {NULL, NULL, 0, NULL},
 };
 

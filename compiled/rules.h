@@ -17,4 +17,6 @@ extern PyType_Spec levels_spec, cutter_spec, writer_spec;
 
 void writer_prepare(void);
 
+PyObject *token(PyObject *module, PyObject *const *args, Py_ssize_t count);
+
 #endif

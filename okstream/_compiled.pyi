@@ -9,6 +9,9 @@ from .records import AnyRecord, Book
 def inflate(frame: bytes, cap: int, /) -> bytes | None:
     """Return the text of `frame`; None where that is none, or not for here. See okstream.inflate."""
 
+def token(text: bytes, heads: frozenset[bytes], name: bytes, /) -> bytes | None:
+    """See `route` of okstream.dialects.okex_v3."""
+
 class Cutter:
     """See okstream.dialects.hot."""
 

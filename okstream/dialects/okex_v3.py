@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 
+from ..book import COMPILED
 from ..channels import Subscription, no_channel
 from ..errors import ConfigError, DecodeError
 from ..freshness import Pace
@@ -42,6 +43,9 @@ from . import (
 )
 from .companions import companion
 from .signing import Credentials, hmac_sha256
+
+if COMPILED:
+    from .. import _compiled
 
 NAME = "okex-v3"
 
@@ -258,6 +262,10 @@ _INST = b'"instrument_id":"'
 
 
 def route(text: bytes) -> bytes | None:
+    return _compiled.token(text, _PUBLIC, _INST) if COMPILED else _route(text)
+
+
+def _route(text: bytes) -> bytes | None:
     start = text.rfind(_INST)
     # A message may hold rows of several instruments: only one name in the whole text settles it.
     if start < 0 or text.find(_INST) != start:

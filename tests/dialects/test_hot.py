@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from okstream.book import COMPILED
 from okstream.channels import Subscription
-from okstream.dialects import Push, hot, integer, load
+from okstream.dialects import Push, hot, integer, load, okex_v3
 from okstream.dialects.okex_v3_rows import millis
 from okstream.errors import DecodeError
 from okstream.records import Book, encode
@@ -177,6 +177,16 @@ def test_usual_messages_are_cut(at):
     instant = f"{at.year:04d}-{at:%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
     assert cut_by_both("okex-v3", V3.replace("2020-07-24T09:41:05.316Z", instant).encode())
     assert cut_by_both("okx-v5", V5.replace("1597026383085", str(at.year * at.microsecond)).encode())
+
+
+@given(
+    mutated() | st.lists(st.sampled_from(PIECES), max_size=6).map("".join).map(str.encode).map(lambda text: ("", text))
+)
+def test_a_message_leads_where_python_has_it_lead(message):
+    compiled = pytest.importorskip("okstream._compiled", reason="the compiled part was not built")
+    for text in (message[1], b'{"table":"spot/depth"' + message[1], V3.encode() + message[1], message[1] + V3.encode()):
+        token = compiled.token(text, okex_v3._PUBLIC, okex_v3._INST)
+        assert token == okex_v3._route(text) or (token is None and text.partition(okex_v3._INST)[2].count(b'"') == 0)
 
 
 @given(mutated())
