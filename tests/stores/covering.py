@@ -41,7 +41,7 @@ def bounded(store: Store, held: Held, truth: Truth) -> None:
             windows[sub].hold(f"{store.name}: a gap of {sub}", [reason], since, until)
 
 
-def covered(store: Store, lines: Iterable[bytes], truth: Truth, folder: str) -> int:
+def covered(store: Store, held: Held, lines: Iterable[bytes], truth: Truth, folder: str) -> int:
     """
     Hold what coverage says of the files in `folder` against the truth; return how many trades are in no complete time.
 
@@ -59,6 +59,10 @@ def covered(store: Store, lines: Iterable[bytes], truth: Truth, folder: str) -> 
         sub = feed.sub
         one = known.pop((sub.channel, sub.inst))
         where = _Windows(store, truth, feed)
+        lacking = [(interval.since, interval.until) for interval in one.intervals if not interval.complete]
+        for reason, since, until in ((reason, a, b) for whose, reason, a, b in held.spans if whose == sub):
+            meets = any(_meet(since, until, *times) for times in lacking)
+            assert meets, f"{sub}: coverage knows nothing of a gap for {reason}, {since} .. {until}"
         for interval in one.intervals:
             if not interval.complete and all(_explained(store, reason) for reason in interval.reasons):
                 name = f"{store.name}: what coverage misses of {sub}"

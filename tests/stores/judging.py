@@ -210,13 +210,14 @@ def _begins(name: str, records: Iterable[AnyRecord]) -> None:
 
 
 def _spans(records: Iterable[AnyRecord]) -> Iterable[tuple[str, int, int]]:
-    """Return each gap's reason, the time of the last data before it, and of the first after it."""
+    """Return of each gap that may have lost something why, and when the last came before it, and the first after it."""
     before, opened = 0, None
     for record in records:
         if isinstance(record, Gap):
             opened = record if record.state == "open" else opened
             if record.state == "closed" and opened is not None:
-                yield opened.reason, before or opened.recv, record.recv
+                if record.lost != 0:
+                    yield opened.reason, before or opened.recv, record.recv
                 opened = None
         elif not isinstance(record, Status):
             before = record.recv

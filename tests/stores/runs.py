@@ -50,7 +50,7 @@ def play(plan: Plan, folder: Path) -> Shown:
         held = shown.stores[store.name] = judged(store, holds[store.name], truth)
         bounded(store, held, truth)
         if store.kind == "file":
-            held.incomplete = covered(store, holds[store.name], truth, str(folder / "data"))
+            held.incomplete = covered(store, held, holds[store.name], truth, str(folder / "data"))
     shown.counts = Counter(
         {
             "restarts": len(scene.lives) - 1,
