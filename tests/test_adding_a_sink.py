@@ -13,8 +13,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from support.commands import calm
-from test_cli import OKSTREAM, TIMEOUT, clean_environment
+from support.commands import OKSTREAM, TIMEOUT, calm, clean_environment
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-sink.md").read_text()
 

@@ -4,7 +4,7 @@ import os
 import re
 
 import pytest
-from test_cli import okstream
+from support.commands import okstream
 
 from okstream import config
 from okstream.errors import ConfigError

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from nats_server import free_port, nats_server
-from support.commands import calm
-from test_cli import OKSTREAM, TIMEOUT, clean_environment, okstream, records
+from support.commands import OKSTREAM, TIMEOUT, calm, clean_environment, okstream, records
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 SOURCE = '[[source]]\nvenue = "sim"\nsubscriptions = ["trades:BTC-USDT", "book:BTC-USDT-SWAP"]\n'
