@@ -211,16 +211,17 @@ def _begins(name: str, records: Iterable[AnyRecord]) -> None:
 
 def _spans(records: Iterable[AnyRecord]) -> Iterable[tuple[str, int, int]]:
     """Return of each gap that may have lost something why, and when the last came before it, and the first after it."""
-    before, opened = 0, None
+    before, closed = 0, None
     for record in records:
         if isinstance(record, Gap):
-            opened = record if record.state == "open" else opened
-            if record.state == "closed" and opened is not None:
-                if record.lost != 0:
-                    yield opened.reason, before or opened.recv, record.recv
-                opened = None
+            closed = record if record.state == "closed" and record.lost != 0 else closed
         elif not isinstance(record, Status):
+            if closed is not None:
+                yield closed.reason, min(before or record.recv, record.recv), max(before, record.recv)
+                closed = None
             before = record.recv
+    if closed is not None and before:
+        yield closed.reason, before, max(before, closed.recv)
 
 
 def _trades(name: str, store: Store, feed: Any, records: Sequence[AnyRecord], truth: Truth, held: Held) -> None:
