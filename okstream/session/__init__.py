@@ -64,7 +64,7 @@ class Session:
         self._ledger = Ledger(terms.limits.request_bytes, terms.limits.ack_within, budget)
         self._outbox: list[bytes] = []
         self._sources: dict[str, Source] = {}
-        self._routes: dict[bytes, Source] = {}
+        self._routes: dict[bytes | None, Source] = {}
         self._left: dict[str, Feed] = {}
         self._refused: set[str] = set()
         self._secrecy = Secrecy(terms.credentials.secrets if terms.credentials else ())
@@ -186,15 +186,25 @@ class Session:
     ) -> None:
         """Take several frames of one read; append to `brought` what they bring. See `receive`."""
         self.heartbeat.beat(now)
-        cap, route, routes = self._terms.cap, self._dialect.route, self._routes
+        cap, raw, routes = self._terms.cap, self._terms.raw, self._routes
+        route, payload = self._dialect.route, self._dialect.payload
         for frame in frames:
             try:
                 text = inflate(frame, cap) if binary else frame
-                token = route(text)
-                if token is not None and (source := routes.get(token)) is not None:
-                    deliveries = self._known(source, text, recv)
-                    if deliveries is not None:
-                        brought += deliveries
+                # The short way, for a message whose feed is known by its route.
+                if (source := routes.get(route(text))) is not None:
+                    weight = RECORD_WEIGHT * len(text)
+                    try:
+                        if source.feed.parsed:
+                            deliveries = source.push(payload(text), recv, text if raw else None, weight)
+                        else:
+                            deliveries = source.push_raw(recv, text, weight)
+                    except DecodeError:
+                        pass  # it must be read with care
+                    else:
+                        self._bad_in_a_row = 0
+                        watched = not deliveries or source.broken is not None
+                        brought += self._watched(source, deliveries, recv) if watched else deliveries
                         continue
                 messages = self._dialect.read(text)
             except (InflateError, DecodeError) as error:
@@ -238,19 +248,6 @@ class Session:
         if feed.state != "refused":
             self._sources[key] = feed.source()
             self._ledger.want(key, self._dialect.size(feed.sub), feed.traits.incremental)
-
-    def _known(self, source: Source, text: bytes, recv: int) -> list[Delivery] | None:
-        """The short way, for a message whose feed is known by its route; None where it must be read with care."""
-        weight = RECORD_WEIGHT * len(text)
-        if source.feed.parsed:
-            try:
-                deliveries = source.push(self._dialect.payload(text), recv, text if self._terms.raw else None, weight)
-            except DecodeError:
-                return None
-        else:
-            deliveries = source.push_raw(recv, text, weight)
-        self._bad_in_a_row = 0
-        return deliveries if deliveries and source.broken is None else self._watched(source, deliveries, recv)
 
     def _push(self, push: Push, recv: int, text: bytes, share: int) -> list[Delivery]:
         source = self._sources.get(push.key)
