@@ -60,12 +60,8 @@ class Feed(Continuity):
         self._dialect = dialect
 
     @property
-    def levels(self) -> Levels | None:
-        """The book as it was delivered last; None where it is void, or not kept."""
-        if self.traits.sequenced or self.leader is None or self.leader.chain is None:
-            return super().levels
-        whole = self.state == "live" and self.gap is None and not self.leader.joining
-        return self.leader.chain.levels if whole else None
+    def verified(self) -> Levels | None:
+        return self.leader.delivered if self.leader is not None else None
 
     def view(self, now: int) -> BookView:
         """
@@ -90,6 +86,7 @@ class Feed(Continuity):
 
     def source(self) -> Source:
         """Return the part of one more connection."""
+        self.keep_apart()
         source = Source(self)
         self.sources.append(source)
         self._shared = self._shared or len(self.sources) > 1

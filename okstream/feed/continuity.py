@@ -105,7 +105,18 @@ class Continuity:
     def levels(self) -> Levels | None:
         """The book as it was delivered last; None where it is void, or not kept."""
         whole = self.state == "live" and self.gap is None and self.traits.incremental
-        return self._kept.levels() if whole and self.keeps else None
+        return (self._kept.levels() or self.verified) if whole else None
+
+    @property
+    def verified(self) -> Levels | None:
+        """The levels that a book was verified with, where they are what was delivered: then they are not kept twice."""
+        return None
+
+    def keep_apart(self) -> None:
+        """From here on, what was delivered may not be what it was verified with."""
+        verified = self.verified
+        if self.keeps and verified is not None and self.last is not None and not self._kept.known:
+            self._kept.begin(verified)
 
     def snapshot(self, recv: int, depth: int | None = None) -> Book | None:
         """Return the book as it was delivered last, as one record; None where it is void, or not kept."""
@@ -183,7 +194,10 @@ class Continuity:
             # Levels begin with a snapshot; so does what is known of them on other connections.
             self.keeps = any(isinstance(book, Book) and book.action == "snapshot" for book in records)
         if self.keeps:
-            self._kept.take(records)
+            if self.verified is None:
+                self._kept.take(records)
+            else:
+                self._kept.drop()
 
     def _interrupted(
         self, reason: str, recv: int, state: str | None = None, detail: dict[str, Any] | None = None

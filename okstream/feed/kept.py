@@ -24,6 +24,11 @@ class KeptLevels:
     def __init__(self) -> None:
         self._levels: Levels | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether there was a snapshot."""
+        return self._levels is not None
+
     def take(self, records: Sequence[DataRecord]) -> None:
         """Take what was delivered next."""
         for book in records:
@@ -38,12 +43,20 @@ class KeptLevels:
             except ValueError:
                 self._levels = None
 
+    def drop(self) -> None:
+        """Somebody else has it: until the next snapshot nothing is known."""
+        self._levels = None
+
+    def begin(self, levels: Levels) -> None:
+        """Take what somebody else had up to now."""
+        self._levels = Levels()
+        self._levels.replace(*levels.sides())
+
     def copy(self) -> "KeptLevels":
         """Return the same book, to go another way."""
         other = KeptLevels()
         if self._levels is not None:
-            other._levels = Levels()
-            other._levels.replace(*self._levels.sides())
+            other.begin(self._levels)
         return other
 
     def levels(self) -> Levels | None:
@@ -70,6 +83,11 @@ class KeptText:
         self._levels: Levels | None = None
         self._unread = 0
 
+    @property
+    def known(self) -> bool:
+        """Whether there was a snapshot."""
+        return self._whole
+
     def take(self, records: Sequence[DataRecord]) -> None:
         """Take what was delivered next."""
         for book in records:
@@ -85,6 +103,18 @@ class KeptText:
                 self._waiting.append(book.sides or (orjson.dumps(book.bids), orjson.dumps(book.asks)))
                 if len(self._waiting) >= _WAITING:
                     self._take()
+
+    def drop(self) -> None:
+        """Somebody else has it: until the next snapshot nothing is known."""
+        if self._whole:
+            self._whole, self._levels = False, None
+            self._bids, self._asks, self._waiting = {}, {}, []
+
+    def begin(self, levels: Levels) -> None:
+        """Take what somebody else had up to now."""
+        self.drop()
+        self._whole = True
+        self._rest(self, levels)
 
     def copy(self) -> "KeptText":
         """Return the same book, to go another way."""

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..book import Levels
 from ..dialects import Decoder
 from ..records import Book
 from .chain import BROKEN, REPEATED, RIGHT, Chain
@@ -84,6 +85,14 @@ class Source:
     @property
     def acknowledged(self) -> bool:
         return self._acknowledged is not None
+
+    @property
+    def delivered(self) -> Levels | None:
+        """The levels that its book was verified with, where they are what was delivered while it led."""
+        feed = self.feed
+        if self.chain is None or self.joining or (feed.traits.sequenced and (not feed.keeps or len(feed.sources) > 1)):
+            return None
+        return self.chain.levels
 
     def settled(self, now: int) -> bool:
         """Whether it can stand in for another connection."""
@@ -235,8 +244,10 @@ class Source:
             if type(record) is not Book:
                 chain.void = False  # without a normalised form it is its consumer's business
             else:
-                if record.action == "snapshot" and self.feed.leader is not self:
-                    chain.epoch = self._epoch(record)
+                if record.action == "snapshot":
+                    if self.feed.leader is not self:
+                        chain.epoch = self._epoch(record)
+                    self.feed.keep_apart()  # it may come again, and is not delivered then
                 verdict = chain.check(record)
                 if verdict is BROKEN:
                     self.broken = (chain.reason, chain.detail)

@@ -29,6 +29,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self.sides: Sides = ({"9": "1"}, {"11": "1"})
+        self.sums = False
         self.number, self.resets = 10, 0
         self.clock = 0
         self.touched: list[tuple[int, str]] = []
@@ -85,6 +86,7 @@ class Wire:
         self.queue: deque[tuple[float, bytes]] = deque()
         self.served: set[str] = set()
         self.seq, self.named = 0, 0
+        self.gone = False
 
     def pushes(self, message: Any) -> None:
         self.queue.append((self.call.now, orjson.dumps(message)))
@@ -126,7 +128,9 @@ class Wire:
             best = sorted(exchange.sides[0], key=int, reverse=True), sorted(exchange.sides[1], key=int)
             self.pushes(v3(action, bids, asks, exchange.clock, checksum(exchange.sides, *best)))
         else:
-            row = {"asks": asks, "bids": bids, "ts": str(exchange.clock), "checksum": 0}
+            best = sorted(exchange.sides[0], key=int, reverse=True), sorted(exchange.sides[1], key=int)
+            crc = checksum(exchange.sides, *best) if exchange.sums else 0
+            row = {"asks": asks, "bids": bids, "ts": str(exchange.clock), "checksum": crc}
             self.pushes(push(BOOK, {**row, "prevSeqId": self.seq, "seqId": exchange.seq}, action=action))
         self.seq, self.named = exchange.seq, len(exchange.touched)
 
@@ -152,12 +156,14 @@ class World:
 
     Args:
         faithful: whether the first connection has no faults and is never late, so that nothing can be missing.
+        sums: whether numbered books have checksums, too.
     """
 
-    def __init__(self, dialect: Dialect = V5, faithful: bool = False) -> None:
+    def __init__(self, dialect: Dialect = V5, faithful: bool = False, sums: bool = False) -> None:
         subs = (BOOK,) if dialect is V3 else (BOOK, TRADES, ORDERS)
         self.dialect, self.faithful = dialect, faithful
         self.exchange = Exchange()
+        self.exchange.sums = sums
         started = Call(subs, dialect=dialect)
         self.feeds = {key: Feed(one.sub, "okx", dialect, STATEMENTS, keeps=True) for key, one in started.feeds.items()}
         self.now = 0.0
@@ -220,6 +226,8 @@ class World:
         self.now += seconds
         for wire in self.wires:
             wire.call.now = self.now
+            if wire.gone:
+                continue
             self.takes(wire.call.session.tick(self.now, wire.call.wall))
             wire.answer()
 
@@ -230,6 +238,11 @@ class World:
             return
         if kind == "lose":
             self.reconnect(wire)
+        elif kind == "leave" and not wire.gone:
+            self.takes(wire.call.session.closed(wire.call.wall))
+            wire.queue.clear()
+            wire.served.clear()
+            wire.gone = True
         elif wire.queue:
             place %= len(wire.queue)
             at, frame = wire.queue[place]
@@ -258,7 +271,7 @@ class World:
                 self.order()
             for wire in list(self.wires):
                 self.arrive(wire, 1000)
-                if wire.call.session.ending or wire.call.session.leaving:
+                if wire.gone or wire.call.session.ending or wire.call.session.leaving:
                     self.reconnect(wire)
             self.passes(0.9)
             if self.settled:
@@ -358,9 +371,10 @@ HAPPENS = st.sampled_from([("trade",), ("order",), ("trade",), ("cut", True, Tru
 ARRIVE = st.tuples(st.just("arrive"), EITHER, st.integers(1, 6))
 PASSES = st.tuples(st.just("passes"), st.sampled_from([0.1, 0.6, 1.1, 3.1]))
 LOSE = st.tuples(st.just("fault"), st.just("lose"), EITHER, st.just(0))
+LEAVE = st.tuples(st.just("fault"), st.just("leave"), EITHER, st.just(0))
 FAULT = st.tuples(st.just("fault"), st.sampled_from(["garble", "drop", "double"]), EITHER, st.integers(0, 9))
 STEPS = st.lists(
-    st.one_of(CHANGE, CHANGE, CHANGE, HAPPENS, HAPPENS, ARRIVE, ARRIVE, ARRIVE, PASSES, LOSE, FAULT),
+    st.one_of(CHANGE, CHANGE, CHANGE, HAPPENS, HAPPENS, ARRIVE, ARRIVE, ARRIVE, PASSES, LOSE, LEAVE, FAULT),
     min_size=25,
     max_size=60,
 )
@@ -385,6 +399,12 @@ def lived(world: World, steps: list[Any], together: bool) -> World:
 @given(steps=STEPS, together=st.booleans())
 def test_numbered_books_trades_and_orders_of_two_connections_with_faults(steps: list[Any], together: bool) -> None:
     lived(World(V5), steps, together)
+
+
+@settings(max_examples=200)
+@given(steps=STEPS, together=st.booleans())
+def test_numbered_books_with_checksums_of_two_connections_with_faults(steps: list[Any], together: bool) -> None:
+    lived(World(V5, sums=True), steps, together)
 
 
 @settings(max_examples=200)
