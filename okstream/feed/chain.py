@@ -40,10 +40,13 @@ class Chain:
     Holds the messages of one book against each other; void until a snapshot.
 
     `epoch` counts how often the exchange began to number anew, so that (`epoch`, `seq`) always grows. `levels` is what
-    the book has come to, kept only where that is needed to verify it.
+    the book has come to, kept only where that is needed to verify it. It is `distrusted` where even snapshots never
+    bore their checksum out, while the sequence can be relied on.
     """
 
-    __slots__ = ("_bad", "_full", "_traits", "awaited", "detail", "epoch", "levels", "reason", "seq", "void")
+    __slots__ = (
+        "_bad", "_full", "_traits", "awaited", "detail", "distrusted", "epoch", "levels", "reason", "seq", "void",
+    )  # fmt: skip
 
     def __init__(self, traits: Traits) -> None:
         self.void = True
@@ -53,14 +56,10 @@ class Chain:
         self.levels: Levels | None = None
         self.reason = ""
         self.detail: dict[str, Any] | None = None
+        self.distrusted = False
         self._traits = traits
         self._bad = 0
         self._full = (0, 0)
-
-    @property
-    def distrusted(self) -> bool:
-        """Whether even snapshots never bore their checksum out, while the sequence can be relied on."""
-        return self._bad >= _DISTRUSTED and self._traits.sequenced
 
     def restart(self) -> None:
         """Wait for a snapshot."""
@@ -100,11 +99,12 @@ class Chain:
         verdict = self._apply(self.levels, book)
         self._full = self.levels.depth if self.levels is not None else (0, 0)
         self._bad = self._bad + 1 if verdict is BROKEN and self.reason == "checksum" else 0
+        self.distrusted = self._bad >= _DISTRUSTED and self._traits.sequenced
         return verdict
 
     def _verifies(self, book: Book) -> bool:
         """Whether a checksum has to match; one that is missing where every message has one does not."""
-        return not self.distrusted and (self._traits.checksums or book.checksum not in (0, None))
+        return not self.distrusted and (self._traits.checksums or bool(book.checksum))
 
     def _apply(self, levels: Levels, book: Book) -> Verdict:
         try:

@@ -89,10 +89,10 @@ class Source:
     @property
     def delivered(self) -> Levels | None:
         """The levels that its book was verified with, where they are what was delivered while it led."""
-        feed = self.feed
-        if self.chain is None or self.joining or (feed.traits.sequenced and (not feed.keeps or len(feed.sources) > 1)):
+        chain, feed = self.chain, self.feed
+        if chain is None or chain.levels is None or self.joining:
             return None
-        return self.chain.levels
+        return chain.levels if not feed.traits.sequenced or (feed.keeps and len(feed.sources) == 1) else None
 
     def settled(self, now: int) -> bool:
         """Whether it can stand in for another connection."""
