@@ -32,7 +32,7 @@ class Pace:
 
 def skew(pace: Pace | None) -> float:
     """Return the seconds within which two connections that live bring the same; without a pace an event."""
-    return 0.3 if pace is None else 2 * pace.every + 0.1
+    return 0.3 if pace is None else min(2 * pace.every + 0.1, pace.patience)
 
 
 _SUSPECT = 10.0

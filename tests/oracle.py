@@ -256,9 +256,9 @@ class _One:
                 after = range(position + 1, len(truth))
                 found = next((i for i in after if truth[i].sent and truth[i].content == mine), None)
                 assert found is not None, f"{self.name}: delivered what was not pushed then: {record}"
+                seen.append(mine)
                 self._excuse(truth[position + 1 : found], declared, seen)
                 position, declared = found, False
-                seen.append(mine)
         late = [item for item in truth[position + 1 :] if item.at < self.end - TAIL]
         self._excuse(late, declared or self.feed.state == "refused", seen)
 
