@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+import zlib
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from okstream import levels as reference
+from okstream.records import Book, encode
 
 compiled = pytest.importorskip("okstream._compiled", reason="the compiled part was not built: there is no compiler")
 
@@ -186,6 +188,51 @@ def test_memory_is_given_back():
         work(400)
         first = work(400)
         assert work(400) - first < 2_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_cuts_writes_and_inflates_gives_its_memory_back():
+    message = (
+        b'{"arg":{"channel":"books","instId":"X"},"action":"update","data":[{"asks":[["8476.98","415","0","13"]],'
+        b'"bids":[],"ts":"1597026383085","checksum":-855196043,"prevSeqId":123456000000,"seqId":123457000000}]}'
+    )
+    cutter = compiled.Cutter(
+        Book,
+        "okx",
+        "book",
+        "X",
+        ("ts", None, "seqId", "prevSeqId", "checksum"),
+        False,
+        lambda head: "x" + head.decode(),
+    )
+    encoder = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    frame = encoder.compress(message) + encoder.flush()
+
+    def work(times: int) -> int:
+        for turn in range(times):
+            # Another head each time, which is remembered in place of the last; each third one is not cut.
+            text = message.replace(b'"update"', b'"%d"' % turn).replace(b'"0"', [b'"0"', b'"1"', b"0"][turn % 3])
+            book = cutter(text, turn << 40)
+            assert (book is None) == (turn % 3 == 2)
+            if book is not None:
+                assert encode(book)
+                book.inst = [1]
+                assert encode(book)
+            assert compiled.inflate(frame, 10_000) == message
+            assert compiled.inflate(frame[:-1], 10_000) is None
+            assert compiled.token(text, frozenset({b'{"arg":{"channel'}), b'"instId":"')
+            compiled.Cutter(Book, "okx", "book", "X", ("ts", None, None, None, "checksum"), True, str)
+            with suppress(TypeError):
+                compiled.Cutter(Book, "okx", "book", "X", ("ts", None, None, None, 5), True, str)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        work(2000)
+        first = work(2000)
+        assert work(2000) - first < 2_000
     finally:
         tracemalloc.stop()
 
