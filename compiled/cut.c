@@ -109,8 +109,8 @@ static const char *value_end(const char *at, const char *end, Value *value)
         at++;
     }
     value->value.length = (size_t)(at - value->value.at);
-    // JSON has no 007, and -0 is none of its integers.
-    return at == digits || (*digits == '0' && value->value.length > 1) ? NULL : at;
+    // JSON has no 007, -0 is none of its integers, and one that is endless is none of any reader's.
+    return at == digits || at - digits > DIGITS || (*digits == '0' && value->value.length > 1) ? NULL : at;
 }
 
 static int is_name(const Text *name, const char *as)

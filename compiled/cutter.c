@@ -6,6 +6,8 @@
 #include <string.h>
 #include <structmember.h>
 
+#define LONGEST_HEAD 1024 /* as in okstream.dialects.hot, where it is said why */
+
 enum slot { TYPE, VENUE, CHANNEL, INST, TS, RECV, ACTION, SIDES, SEQ, PREV, SUM, ORIGIN, SLOTS };
 
 static const char *const SLOT_NAMES[SLOTS] = {"type",   "venue", "channel", "inst", "ts",       "recv",
@@ -35,7 +37,7 @@ static const char *data_of(Cutter *self, const char *text, const char *end, PyOb
             return text + length;
         }
     }
-    const char *data = cut_data(text, end);
+    const char *data = cut_data(text, end - text < LONGEST_HEAD ? end : text + LONGEST_HEAD);
     PyObject *head = data == NULL ? NULL : PyBytes_FromStringAndSize(text, data - text);
     PyObject *meaning = head == NULL ? NULL : PyObject_CallOneArg(self->action, head);
     if (meaning == NULL || !PyUnicode_CheckExact(meaning)) {

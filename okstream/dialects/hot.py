@@ -29,6 +29,8 @@ _BOOK = re.compile(
     + rb",(" + _PLAIN + rb"(?:," + _PLAIN + rb")*+\})\]\}"
 )  # fmt: skip
 _DATA = b'"data":['
+_HEAD = 1024
+"""Bytes of a message in which its data must begin: what stands before that is remembered, so it must not be long."""
 
 Cut = Callable[[bytes, int], Book | None]
 """Makes the record of one message and the time of its arrival (ns); None where that takes the long way."""
@@ -82,7 +84,7 @@ class Cutter:
         self._action = action
 
     def __call__(self, message: bytes, recv: int) -> Book | None:
-        data = message.find(_DATA)
+        data = message.find(_DATA, 0, _HEAD)
         if (found := _BOOK.fullmatch(message, max(data, 0))) is None:
             return None
         first, asks, bids, last = found.groups()

@@ -95,6 +95,8 @@ OTHERWISE = {
     "two rows": ('"seqId":123457}', '"seqId":123457},{"asks":[],"bids":[],"ts":"1","seqId":1,"prevSeqId":0}'),
     "no row": ('"seqId":123457}]', '"seqId":123457}],"data":[]'),
     "rows of another object": ('"data":[{', '"other":[{'),
+    "a number without end": ('"seqId":123457', '"seqId":123457,"x":' + "1" * 400),
+    "a long head": ('{"arg"', '{"x":"' + "y" * 1024 + '","arg"'),
     "cut off": ('"seqId":123457}]}', '"seqId":123457}]'),
 }
 
@@ -111,6 +113,16 @@ def agree(name, text):
     except DecodeError:
         return
     assert [encode(record) for record in records] == [encode(record) for record in careful(name, text)]
+
+
+@pytest.mark.parametrize("action", ["update", "snapshot"])
+def test_what_stands_before_the_data_is_not_remembered_if_it_is_long(action):
+    """The last thousand of them are; the exchange decides how long they are."""
+    asked = []
+    cut = hot.cutter(SUB, "okx", CUTTERS["okx-v5"][0], integer, lambda head: asked.append(head) or action)
+    for pad in (0, 900, 1024, 100_000):
+        cut(V5.replace('{"arg"', '{"x":"' + "y" * pad + '","arg"').encode(), 7)
+    assert [len(head) > 900 for head in asked] == [False, True]
 
 
 PIECES = [
