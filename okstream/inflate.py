@@ -23,8 +23,8 @@ CAP = 16 * 1024 * 1024
 INFLATING = 3
 """Bytes of memory that a frame takes while it inflates, for each byte of the cap, as measured."""
 
-# Deflate cannot expand by more than 1,032 : 1, so a short frame needs no cap while it inflates.
-_EXPANSION = 1032
+EXPANSION = 1032
+"""Deflate cannot expand by more than that, so a short frame needs no cap while it inflates."""
 
 
 def inflate(frame: bytes, cap: int = CAP) -> bytes:
@@ -39,7 +39,7 @@ def inflate(frame: bytes, cap: int = CAP) -> bytes:
         return short
     decoder = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        if len(frame) * _EXPANSION <= cap:
+        if len(frame) * EXPANSION <= cap:
             text = decoder.decompress(frame)
         else:
             text = decoder.decompress(frame, cap)

@@ -1,6 +1,7 @@
 """The link's own way of reading plain frames against the parser of `websockets`: the same bytes, the same outcome."""
 
 import asyncio
+import zlib
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,6 +12,9 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 from websockets.utils import accept_key
 
+from okstream.inflate import CAP as DEFAULT_CAP
+from okstream.inflate import inflate
+from okstream.links.conversation import portions
 from okstream.links.wire import Connection
 
 CAP = 1000
@@ -123,3 +127,19 @@ def test_plain_frames_arrive_however_they_are_cut(frames, size):
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     handed, *_ = outcome(Connection, pieces)
     assert len(handed) == len(frames)
+
+
+@given(st.lists(st.integers(0, 3000), max_size=200), st.booleans())
+def test_several_frames_are_taken_together_only_if_they_hold_no_more_text_than_one_may(lengths, binary):
+    """Else a read of the shortest frames there are would bring many times what a message may be, all at once."""
+    texts = [bytes([at % 256]) * length for at, length in enumerate(lengths)]
+    frames = [zlib.compress(text, wbits=-zlib.MAX_WBITS) for text in texts] if binary else texts
+    taken = list(portions(frames, binary, 20 * CAP))
+    assert [frame for together in taken for frame in together] == frames
+    for together in taken:
+        held = sum(len(inflate(frame) if binary else frame) for frame in together)
+        assert len(together) == 1 or (len(together) <= 64 and held <= 20 * CAP)
+
+
+def test_frames_of_the_usual_length_are_taken_together():
+    assert [len(together) for together in portions([bytes(200)] * 130, True, DEFAULT_CAP)] == [64, 64, 2]

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -21,6 +21,7 @@ from ..dialects import Refusal
 from ..errors import LinkError, OkstreamError
 from ..feed import Delivery, Feed
 from ..feed.source import Source
+from ..inflate import EXPANSION
 from ..journal import Journal
 from ..rest import date_ms
 from ..session import Session
@@ -87,6 +88,27 @@ class Outlet:
 
 Probe = Callable[[Source], Awaitable[bool]]
 """Asks REST whether it shows something newer than a source brought; never raises for what the network does."""
+
+
+def portions(frames: list[bytes], binary: bool, cap: int) -> Iterator[list[bytes]]:
+    """
+    Split `frames` into those that are taken together.
+
+    What these bring is held until all of them are read, out of the reach of any bound: so there is no more text to
+    several of them than to one, `cap` bytes.
+    """
+    longest = cap // EXPANSION if binary else cap
+    if len(frames) == 1 or (len(frames) <= _TOGETHER and sum(map(len, frames)) <= longest):
+        yield frames  # as nearly always
+        return
+    begin = length = 0
+    for at, frame in enumerate(frames):
+        length += len(frame)
+        if at > begin and (length > longest or at - begin == _TOGETHER):
+            yield frames[begin:at]
+            begin, length = at, len(frame)
+    if begin < len(frames):
+        yield frames[begin:]
 
 
 class Conversation:
@@ -220,11 +242,11 @@ class Conversation:
         """Take the data frames of one read of the socket, from within it."""
         self.frames += len(frames)
         now = self._loop.time()
-        for at in range(0, len(frames), _TOGETHER):
+        for together in portions(frames, binary, self.cap):
             session = self.session
             if session is None or self._bug is not None:
                 return
-            self._take(session, frames[at : at + _TOGETHER], binary, now, recv)
+            self._take(session, together, binary, now, recv)
 
     def _take(self, session: Session, frames: list[bytes], binary: bool, now: float, recv: int) -> None:
         brought: list[Delivery] = []
