@@ -60,6 +60,7 @@ def _leave(code: int) -> NoReturn:
 
 
 _QUOTE = "'"
+_SLOWEST = 0.001
 
 
 class _Parser(argparse.ArgumentParser):
@@ -261,8 +262,8 @@ def _speed(text: str) -> float:
         speed = float(text.removeprefix("x"))
     except ValueError:
         speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no speed: x1, x10, x0.5")
+    if not _SLOWEST <= speed < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed: x1, x10, x0.5; the slowest is x{_SLOWEST:g}")
     return speed
 
 

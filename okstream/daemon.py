@@ -8,11 +8,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .channels import Subscription
 from .errors import SinkError, SubscriptionRefusedError
-from .exits import INTERRUPTED, LOST, OK, OUTPUT, REFUSED, UNANSWERED, complain, lost
+from .exits import INTERRUPTED, LOST, OK, OUTPUT, REFUSED, UNANSWERED, complain, counted, lost
 from .memory import mib
 from .states import SinkState
 from .stream import DRAIN, Stream
@@ -89,26 +90,26 @@ async def serve(
 def _opened(sinks: Sequence[SinkState]) -> None:
     """Log how each sink begins."""
     for sink in sinks:
-        spooled = f", {_records(sink.spooled)} of a run before in its spool" if sink.spooled else ""
+        spooled = f", {counted(sink.spooled, 'record')} of a run before in its spool" if sink.spooled else ""
         log.info("sink %s: %s%s", sink.name, "open" if sink.state == "ok" else sink.state, spooled)
 
 
-def _records(count: int) -> str:
-    return f"{count} record" if count == 1 else f"{count} records"
+def told(sinks: Sequence[SinkState], say: Say = plain, *, more: bool = False) -> int:
+    """
+    Say of each sink what it did not get; return the exit code for that. What one failed by is in the log.
 
-
-def told(sinks: Sequence[SinkState], say: Say = plain) -> int:
-    """Say of each sink what it did not get; return the exit code for that. What one failed by is in the log."""
+    Where the last one failed nothing came after it, unless there was `more`.
+    """
     code = OK
-    some_are_left = any(sink.state != "failed" for sink in sinks)
+    more = more or any(sink.state != "failed" for sink in sinks)
     for sink in sinks:
-        spooled = f", {_records(sink.spooled)} in its spool for the next start" if sink.spooled else ""
-        log.info("sink %s: %s written, %d lost%s", sink.name, _records(sink.written), sink.lost, spooled)
+        spooled = f", {counted(sink.spooled, 'record')} in its spool for the next start" if sink.spooled else ""
+        log.info("sink %s: %s written, %d lost%s", sink.name, counted(sink.written, "record"), sink.lost, spooled)
         if sink.excused:
             continue
         failed = sink.state == "failed"
         missing = lost(sink.lost) if sink.lost else ""
-        if failed and some_are_left:
+        if failed and more:
             since = time.strftime(TIME, time.gmtime(sink.since // 10**9))
             missing = f"{missing}, and all since {since}" if missing else f"all records since {since} were lost"
         if missing:
@@ -187,7 +188,8 @@ async def _subscribed(
     try:
         await streaming.subscribe(sub, venue=venue)
     except SubscriptionRefusedError as refusal:
-        say(str(refusal), "ERROR")
+        upper = replace(sub, inst=sub.inst.upper()) if sub.inst else sub
+        say(str(refusal) if upper == sub else f"{refusal}. Did you mean {upper}?", "ERROR")
     answered.add(sub)
 
 

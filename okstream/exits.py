@@ -36,9 +36,14 @@ def exit_code(error: BaseException) -> int:
             return BUG
 
 
+def counted(count: int, what: str) -> str:
+    """Return for people that there are so many."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def lost(count: int, what: str = "record") -> str:
     """Return for people that so many were lost."""
-    return f"{count} {what} was lost" if count == 1 else f"{count} {what}s were lost"
+    return f"{counted(count, what)} {'was' if count == 1 else 'were'} lost"
 
 
 def show(text: str) -> None:

@@ -110,7 +110,8 @@ def test_one_refused_subscription_is_named_and_the_others_live_on():
 
 
 def test_nothing_left_to_stream_is_exit_code_3():
-    done = okstream(*SIM, "ticker:NONSENSE")
+    done = okstream(*SIM, "ticker:btc-usdt")
+    assert done.stderr.endswith("(60018). Did you mean ticker:BTC-USDT?\n")
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
 

@@ -151,6 +151,17 @@ def test_what_was_in_memory_before_what_is_on_the_disk_is_declared_where_the_sin
     asyncio.run(scenario())
 
 
+def test_a_spool_that_cannot_be_opened_is_refused_with_the_name_of_its_sink(tmp_path: Path):
+    (tmp_path / "spool").touch()
+
+    async def scenario() -> None:
+        one = pump(Scripted(), when_full="spill", spool=tmp_path / "spool", on_start="retry")
+        with pytest.raises(SinkError, match=f"^{one.name}: its spool {tmp_path}/spool: File exists$"):
+            await one.start()
+
+    asyncio.run(scenario())
+
+
 SPILLING = {"when_full": "spill", "bytes": 64 * 1024}
 
 

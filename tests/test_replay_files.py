@@ -21,6 +21,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.commands import shell
 
 from okstream import Stream, testing, venues
 from okstream.entries import Entry
@@ -435,6 +436,8 @@ def ran(*arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
 def test_record_and_replay_from_the_command_line(tmp_path):
     done = ran("record", "--venue", "sim", "-o", tmp_path / "j", "--duration", "2s", "trades:BTC-USDT", "book:BTC-USDT")
     assert (done.returncode, done.stdout) == (0, b"")
+    size = sum(path.stat().st_size for path in (tmp_path / "j").iterdir())
+    assert done.stderr.decode() == f"okstream: journal: 1 segment, {-(-size // 1024)} KiB, in {tmp_path / 'j'}\n"
     one, other = ran("replay", tmp_path / "j"), ran("replay", *sorted((tmp_path / "j").iterdir()))
     assert one.returncode == 0, one.stderr
     assert one.stdout == other.stdout
@@ -444,6 +447,15 @@ def test_record_and_replay_from_the_command_line(tmp_path):
     data = ran("replay", "--data-only", tmp_path / "j").stdout
     assert data
     assert b'"status"' not in data
+
+
+def test_a_replay_that_a_full_disk_ends_does_not_count_what_it_has_not_read(tmp_path):
+    command = ["record", "--venue", "sim", "-o", tmp_path / "j", "--duration", "2s", "book:*-USDT", "trades:*-USDT"]
+    assert ran(*command).returncode == 0
+    said = shell('"$OKSTREAM" replay j > /dev/full', cwd=tmp_path).stderr
+    since = r"since 20\d\d-\S+Z"
+    some = rf"(\d+ records? (was|were) lost, and all {since}|all records {since} were lost)"
+    assert re.fullmatch(rf"okstream: stdout failed: No space left on device\nokstream: stdout: {some}\n", said)
 
 
 def test_what_a_killed_record_leaves_is_replayed(tmp_path):
@@ -481,7 +493,8 @@ def test_what_cannot_be_replayed_has_an_exit_code(tmp_path):
     assert done.returncode == 4
     assert done.stderr.decode().startswith(f"okstream: {text}: it is no journal and no recording; a replay takes")
     assert done.stderr.count(b"\n") == 1
-    assert ran("replay", "--speed", "fast", text).returncode == 2
+    for speed in ("fast", "x0", "x1e-9"):
+        assert ran("replay", "--speed", speed, text).returncode == 2
     config = tmp_path / "c.toml"
     config.write_text('[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:BTC-USDT"]\n')
     for options in (["--format", "json"], ["--data-only"]):

@@ -155,18 +155,19 @@ class Pump:
         Open what has to be open before the stream is.
 
         Raises:
-            SinkError: the sink cannot be opened, and that is to be the end. SpoolError: nor can its spool.
+            SinkError: the sink cannot be opened, and that is to be the end, or its spool cannot.
         """
-        if self._spooling is not None:
-            await self._spooling.open()
         try:
+            if self._spooling is not None:
+                await self._spooling.open()
             if self.options.on_start != "retry":
                 await self._open()
         except (SinkError, OSError) as error:
-            if self.options.on_start == "fail":
+            spool = "its spool " if isinstance(error, SpoolError) else ""
+            if spool or self.options.on_start == "fail":
                 if isinstance(error, ReaderGoneError):
                     raise
-                raise SinkError(f"{self.name}: {reason(error, self.name)}") from error
+                raise SinkError(f"{self.name}: {spool}{reason(error, self.name)}") from error
             log.warning("%s cannot be opened and is left out: %s", self.name, reason(error))
             self._fail(error)
         else:

@@ -84,6 +84,7 @@ class Journal:
         self._groups = 0
         self._budgets: dict[str, int] = {}
         self._wake = threading.Event()
+        self._segments: Segments | None = None
         self._writer: Writer | None = None
         self._thread: threading.Thread | None = None
 
@@ -95,6 +96,11 @@ class Journal:
     @property
     def held(self) -> int:
         return self._put - self._taken
+
+    @property
+    def written(self) -> tuple[int, int]:
+        """How many segments were begun, and what they take on the disk, in bytes."""
+        return (0, 0) if self._segments is None else (self._segments.number, self._segments.bytes)
 
     def open(self, instance: str, wall: int) -> None:
         """
@@ -108,7 +114,7 @@ class Journal:
         def first(number: int, lines: int) -> bytes:
             return line({**head, "segment": number, "first": lines})
 
-        segments = Segments(self._place, instance, first, *self._segment)
+        segments = self._segments = Segments(self._place, instance, first, *self._segment)
         try:
             segments.open(wall)
         except OSError as error:

@@ -69,12 +69,12 @@ class Segments:
     def __init__(self, place: str, instance: str, head: Callable[[int, int], bytes], size: int, seconds: float) -> None:
         self.lines = 0
         self.bytes = 0
+        self.number = 0
         self._template = template(place)
         self._instance = instance
         self._head = head
         self._size = size
         self._ns = int(seconds * 1e9)
-        self._number = 0
         self._file: BinaryIO | None = None
         self._path = Path()
         self._compressor = compressor(LEVEL)
@@ -83,7 +83,7 @@ class Segments:
 
     def open(self, wall: int) -> None:
         """Begin a segment at the time `wall`, ns; raises OSError."""
-        number = self._number + 1
+        number = self.number + 1
         at = datetime.fromtimestamp(wall // 1_000_000_000, UTC)
         name = self._template.format(
             date=f"{at:%Y%m%d}", time=f"{at:%H%M%S}", instance=self._instance, segment=f"{number:06}"
@@ -101,7 +101,7 @@ class Segments:
             self._file = None
             Path(f"{path}{PART}").unlink(missing_ok=True)
             raise
-        self._number = number
+        self.number = number
 
     def write(self, lines: list[bytes], wall: int) -> None:
         """

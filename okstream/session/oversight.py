@@ -130,14 +130,26 @@ class Oversight:
         self._watch.forget(source.key)
         deliveries = source.lose("stale", wall, "stale", {"silent": round(silence, 1)})
         if times % 2 and self.leaving is None and wall >= feed.quiet_until:
-            self.leaving = f"{feed.sub} stays silent though it was asked for anew"
+            self.leaving = f"{self._called(source)} stays silent though it was asked for anew"
         if self.leaving is None:
             self._heal(source)
         elif wall >= feed.quiet_until:
             feed.quiet_until = wall + min(_SLOWER * 2 ** min(times, _DOUBLINGS), _SLOWEST) * _NS
         if times >= 2:
-            self.alarms.append(f"{feed.sub} stays silent on a new connection, too; trying on, more slowly")
+            self.alarms.append(f"{self._called(source)} stays silent on a new connection, too; trying on, more slowly")
         return deliveries
+
+    def _called(self, source: Source) -> str:
+        """Return what people know `source` by; they need not have asked for what watches over others."""
+        watched = [
+            str(other.feed.sub)
+            for other in self._sources.values()
+            if other is not source
+            and other.feed.traits.canary is not None
+            and other.feed.traits.canary.channel == source.feed.sub.channel
+        ]
+        why = f" (it shows whether {', '.join(watched)} can come)" if watched else ""
+        return f"{source.feed.sub}{why}"
 
     def _look_for_life(self, paced: list[Source], wall: int) -> None:
         """Without anything to ask: a connection on which all is silent is replaced, ever more seldom."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from okstream.daemon import Say, configure_log, plain, serve
 from okstream.entries import Entry
-from okstream.exits import LOST, OK, lost
+from okstream.exits import LOST, OK, complain, counted, lost
 from okstream.journal import Journal
 from okstream.options import MIB, LaneOptions
 from okstream.stream import Stream
@@ -24,6 +24,9 @@ async def run(arguments: argparse.Namespace) -> int:
     nothing = LaneOptions(name="nothing", venues=("none",), statements=False)
     streaming = Stream(sinks=[(_Nowhere(), nothing)], journal=journal, **source(arguments))
     code = await serve(streaming, asked(streaming, subs), stats=arguments.stats, duration=arguments.duration)
+    if not arguments.quiet:
+        segments, size = journal.written
+        complain(f"journal: {counted(segments, 'segment')}, {-(-size // 1024)} KiB, in {arguments.output}")
     return said_of(journal, code)
 
 

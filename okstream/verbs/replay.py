@@ -37,7 +37,7 @@ async def run(arguments: argparse.Namespace) -> int:
             speed=arguments.speed,
             progress=progress,
         )
-        code = OK
+        code, cut = OK, False
         async with playback:
             ends = [after(playback.wait()), after(stop.wait())]
             if isinstance(only, Lines):
@@ -48,12 +48,12 @@ async def run(arguments: argparse.Namespace) -> int:
                 complain(str(error))
                 code = LOST
             except SinkError:
-                pass  # what it was is said of each sink below
+                cut = True  # by what is in the log; what it did not get is said of each sink below
             await playback.close(_DRAIN if stop.is_set() else 3600.0)
     if playback.replay.differing:
         log.warning("%d requests would not be the same today: another version wrote this journal",
                     playback.replay.differing)  # fmt: skip
-    return told(playback.sinks) or code
+    return told(playback.sinks, more=cut) or code
 
 
 def _sinks(arguments: argparse.Namespace) -> list[tuple[Sink, LaneOptions]]:

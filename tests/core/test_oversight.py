@@ -205,6 +205,15 @@ def test_the_second_replaces_the_link_and_the_third_is_said_aloud():
     assert other.healed == [BTC]
 
 
+def test_what_is_said_of_a_channel_that_nobody_asked_for_names_what_it_watches_over():
+    one = Overseen("account", "orders")
+    one.sources["account"].feed.stale_times = 2
+    one.look(60)
+    assert one.oversight.alarms == [
+        "account (it shows whether orders can come) stays silent on a new connection, too; trying on, more slowly"
+    ]
+
+
 def test_where_all_are_silent_it_is_the_link():
     one = Overseen(BTC, ETH)
     one.hears(ticker(1), ticker(1, inst="ETH-USDT"))
