@@ -115,6 +115,12 @@ class Source:
         if self.feed.leader is self:
             self.feed.doubtful = True
 
+    def unanswered(self, alive: int) -> None:
+        """Its connection ended with a ping unanswered: it may have been dead since it was heard last, at `alive`."""
+        others = [other for other in self.feed.sources if other is not self and other.flowing]
+        if others and not any(other.was_there(alive) for other in others):
+            self.doubt()
+
     @property
     def proves(self) -> bool:
         """Whether the next record will tell by itself if something was lost before it."""

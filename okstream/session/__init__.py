@@ -72,7 +72,7 @@ class Session:
         self.heartbeat = Heartbeat(terms.limits, now)
         self._opened = now
         self._bad_in_a_row = 0
-        self._wall = wall_ms * 1_000_000
+        self._wall = self._alive = wall_ms * 1_000_000
         self.oversight = Oversight(self._sources, self._ask_anew, asks, now, wall_ms * 1_000_000)
         for key, feed in feeds.items():
             self._want(key, feed)
@@ -186,6 +186,7 @@ class Session:
     ) -> None:
         """Take several frames of one read; append to `brought` what they bring. See `receive`."""
         self.heartbeat.beat(now)
+        self._alive = recv
         cap, raw, routes = self._terms.cap, self._terms.raw, self._routes
         route, payload = self._dialect.route, self._dialect.payload
         for frame in frames:
@@ -219,6 +220,9 @@ class Session:
         """The connection is gone: every subscription may lose something from now on, unless another brings it."""
         sources = list(self._sources.values())
         self._sources.clear()
+        if self.heartbeat.waiting:
+            for source in sources:
+                source.unanswered(self._alive)
         return [
             delivery
             for source in sources

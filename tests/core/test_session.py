@@ -20,6 +20,7 @@ from exchange import (
     book,
     gaps,
     push,
+    records,
     ticker,
     trade,
     trades,
@@ -134,6 +135,24 @@ class TestSilence:
         call.tick(20.0)
         call.tick(10.0)
         assert isinstance(call.session.ending, LinkError)
+
+    @pytest.mark.parametrize("alive", [True, False])
+    def test_what_came_between_the_last_of_a_dead_connection_and_the_first_of_its_twin_is_missing(self, alive: bool):
+        """Both died at once; the twin was the first to be replaced, and seemed to cover what the other had not got."""
+        dead = on_air(LIQUIDATIONS)
+        twin = Call(feeds=dead.feeds, now=12.0)
+        twin.accept()
+        if alive:
+            dead.tick(15.0)
+            dead.hears(b"pong")
+        dead.wait(60.0)
+        assert isinstance(dead.session.ending, LinkError)
+        twin.now = dead.now
+        assert records(dead.session.closed(dead.wall)) == []
+        details = [{"side": "buy", "bkPx": "1", "sz": "1", "ts": "9"}]
+        row = {"instId": "BTC-USDT-SWAP", "instType": "SWAP", "uly": "BTC-USDT", "details": details}
+        said = words(twin.records(push(LIQUIDATIONS, row)))
+        assert said == ([] if alive else ["open stale", "closed stale"]) + ["liquidation"]
 
     @pytest.mark.parametrize("limits", [V5_LIMITS, replace(V5_LIMITS, ping_every=5.0)])
     def test_the_deadline_never_stands_still(self, limits: Any):
