@@ -334,7 +334,8 @@ class Conversation:
                 raise LinkError(session.scrub(ending(connection)))
             await self._send(session, connection)
             try:
-                async with asyncio.timeout_at(session.deadline(self._loop.time())):
+                # Of the same time as what was due, or what is due in between would be waited for without end.
+                async with asyncio.timeout_at(session.deadline(self._loop.time() + _EARLY)):
                     await self.wake.wait()
             except TimeoutError:
                 pass
