@@ -18,6 +18,8 @@ from ..records import Book
 _DISTRUSTED = 3
 _MANY = 20
 _SHRUNKEN = 4
+_SAID = 200
+"""Characters of the exchange's text that are told at most: no bound holds for what waits of that to be written."""
 
 
 class Verdict(Enum):
@@ -128,6 +130,7 @@ class Chain:
         return RIGHT
 
     def _broken(self, reason: str, detail: dict[str, Any]) -> Verdict:
-        self.reason, self.detail = reason, detail
+        self.reason = reason
+        self.detail = {name: value[:_SAID] if isinstance(value, str) else value for name, value in detail.items()}
         self.restart()
         return BROKEN

@@ -328,6 +328,12 @@ class TestNumbers:
         assert Chain(traits).check(whole(None, [row], checksum=full)) is BROKEN
         assert verdicts(chain, change(None, None, checksum=full), whole(None, checksum=full)) == [AWAITED, RIGHT]
 
+    @pytest.mark.parametrize("row", [["9" * 100_000, "1"], ["9.5", "x" * 100_000], ["11." + "0" * 100_000, "1"]])
+    def test_what_is_told_of_a_long_one_is_short(self, row: Any):
+        chain = begun(V1_BOOK, whole(None))
+        assert chain.check(change(None, None, [row])) is BROKEN
+        assert 0 < len(str(chain.detail)) < 1000
+
     def test_a_v5_book_with_checksums_is_as_strict(self):
         chain = begun(V5_BOOK, whole(10, checksum=TestChecksums.FULL))
         assert chain.check(change(10, 11, ["x"], checksum=0)) is BROKEN
