@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from .durations import seconds
@@ -104,7 +105,8 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
         epilog=_EPILOG,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"okstream {VERSION}")
+    made = "pure Python" if find_spec("okstream._compiled") is None else "compiled"
+    parser.add_argument("--version", action="version", version=f"okstream {VERSION} ({made})")
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
     _add_stream(verbs)
     _add_run(verbs)

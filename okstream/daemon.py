@@ -124,7 +124,8 @@ async def _closed(streaming: Stream, drain: float) -> None:
     closing = asyncio.ensure_future(streaming.close(drain))
     finished, _ = await asyncio.wait([closing], timeout=_PATIENCE)
     if not finished:
-        slow = ", ".join(f"{sink.name} ({sink.waiting} records)" for sink in streaming.state().sinks if sink.waiting)
+        waiting = {sink.name: sink.waiting + sink.spooled for sink in streaming.state().sinks}
+        slow = ", ".join(f"{name} ({counted(count, 'record')})" for name, count in waiting.items() if count)
         log.warning("waiting up to %.0f s for %s; Ctrl-C ends at once", drain, slow or "the sinks")
     await closing
 

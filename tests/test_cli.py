@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support.commands import OKSTREAM, SIM, TIMEOUT, data, okstream, process, records, shell
+from support.commands import OKSTREAM, SIM, TIMEOUT, clean_environment, data, okstream, process, records, shell
 
 # -- what it prints
 
@@ -94,6 +94,12 @@ def test_two_links_deliver_everything_once():
     assert len(ids) == len(set(ids))
     assert [book["prev"] for book in books[1:]] == [book["seq"] for book in books[:-1]]
     assert not [line for line in lines if line["type"] == "gap"]
+
+
+def test_the_version_says_whether_okstream_is_compiled():
+    assert okstream("--version").stdout in ("okstream 0.1.0 (compiled)\n", "okstream 0.1.0 (pure Python)\n")
+    pure = okstream("--version", env=clean_environment(OKSTREAM_PURE="1"))
+    assert pure.stdout == "okstream 0.1.0 (pure Python)\n"
 
 
 def test_version_and_help_load_nothing_heavy():
