@@ -148,7 +148,16 @@ def shows(records: Records, last: DataRecord | None) -> bool:
         return True  # with a time inside, or repeated every few seconds whatever happens
     if last is None or type(record) is not type(last):
         return False
+    if isinstance(record, Candle) and isinstance(last, Candle) and record.ts != last.ts:
+        return _untraded(record, last)
     return content(replace(record, ts=last.ts)) == content(last)
+
+
+def _untraded(bar: Candle, last: Candle) -> bool:
+    """Whether nothing was traded in `bar`, nor since `last`, which was over: such bars begin without a push."""
+    if last.closed is False or bar.volume is None or bar.volume.strip("0.") or last.close is None:
+        return False
+    return bar.open == bar.high == bar.low == bar.close == last.close
 
 
 def renumbered(book: Book, last: Book) -> bool:

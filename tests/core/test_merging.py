@@ -31,6 +31,7 @@ from okstream.records import AnyRecord, Book
 
 TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
 ORDERS, FILLS = "orders:instType=ANY", "fills"
+CANDLES = "candle-1m:BTC-USDT"
 
 
 class Pair:
@@ -448,6 +449,20 @@ class TestOneLeads:
         later = pair.begins()
         assert pair.gets(later, ticker(9)) == []
         assert [record.ts for record in pair.passes(1.5)] == [9]
+
+    @pytest.mark.parametrize(
+        ("closed", "prices", "volume", "mute"),
+        [("1", "7777", "0", False), ("0", "7777", "0", True), ("1", "7877", "0", True), ("1", "7777", "0.1", True)],
+    )
+    def test_a_bar_without_trades_shows_a_loss_only_if_the_one_before_was_not_over(self, closed, prices, volume, mute):
+        """A bar is pushed while there are trades in it, and to whoever begins."""
+        pair = begun(CANDLES, push(CANDLES, ["60000", "5", "9", "5", "7", "3", "3", "3", closed]))
+        pair.loses(pair.b)
+        later = pair.begins()
+        assert pair.gets(later, push(CANDLES, ["180000", *prices, volume, "0", "0", "0"])) == []
+        said = pair.passes(3.0)
+        assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
+        assert said[-1].ts == 180000
 
     @pytest.mark.parametrize(("seconds", "mute"), [(0.1, False), (0.5, True)])
     def test_one_that_ends_without_what_the_other_brought_long_before_was_mute(self, seconds, mute):
