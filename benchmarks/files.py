@@ -20,8 +20,9 @@ from typing import Any
 
 import orjson
 
+from okstream.encoding import encode
 from okstream.entries import Entry
-from okstream.records import AnyRecord, Book, Ticker, Trade, encode
+from okstream.records import AnyRecord, Book, Ticker, Trade
 from okstream.sinks.file import File
 
 AIM = 0.6

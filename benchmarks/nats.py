@@ -18,8 +18,9 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
+from okstream.encoding import encode
 from okstream.entries import Entry
-from okstream.records import Trade, encode
+from okstream.records import Trade
 from okstream.sinks.nats import Nats
 
 RECORDS = 20_000

@@ -11,10 +11,11 @@ from typing import Any
 from okstream import venues
 from okstream.channels import parse
 from okstream.dialects import Push, load
+from okstream.encoding import encode
 from okstream.fanout.rendering import entries
 from okstream.feed import Delivery, Feed
 from okstream.inflate import CAP, inflate
-from okstream.records import DataRecord, encode
+from okstream.records import DataRecord
 from okstream.session import Session
 from okstream.session.budget import Budget
 from okstream.session.terms import Terms

@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from statistics import median
 
+from okstream.encoding import encode
 from okstream.entries import Entry
-from okstream.records import Trade, encode
+from okstream.records import Trade
 from okstream.spool import Spool
 from okstream.spool.proofs import mark
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .book import BookView
     from .channels import Subscription
     from .dialects.signing import Credentials
+    from .encoding import encode
     from .errors import (
         BookVoidError,
         ConfigError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .identities import identity
     from .journal import Journal
     from .options import LaneOptions
-    from .records import encode
     from .replay.playback import Playback
     from .states import SinkState, Stats, StreamState, SubscriptionState
     from .stream import Stream
@@ -63,7 +63,7 @@ _HOMES = {
     "SubscriptionRefusedError": "errors",
     "SubscriptionState": "states",
     "Venue": "venues",
-    "encode": "records",
+    "encode": "encoding",
     "find_venue": "venues",
     "identity": "identities",
     "records": "",

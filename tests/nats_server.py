@@ -16,9 +16,10 @@ from typing import Any, Self
 import orjson
 from nats.aio.client import Client
 
+from okstream.encoding import encode
 from okstream.entries import Entry
 from okstream.errors import RejectedError, ReopenError, RetryError, SinkError
-from okstream.records import Trade, encode
+from okstream.records import Trade
 from okstream.sinks import Sink
 
 BINARY = Path(sys.executable).with_name("nats-server")

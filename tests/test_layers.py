@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "okstream"
 
 LAYERS = [
-    {"errors", "exits", "levels", "_compiled", "records", "channels", "durations", "version", "zstd"},
+    {"errors", "exits", "levels", "_compiled", "records", "encoding", "channels", "durations", "version", "zstd"},
     {"dialects", "identities", "venues", "book", "freshness", "inflate", "patterns"},
     {"planner", "statements", "feed", "entries", "options", "stitching", "coverage", "memory"},
     {"session"},

@@ -25,12 +25,13 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Close, Frame, Opcode
 
 from okstream import Credentials, testing, venues
+from okstream.encoding import encode
 from okstream.errors import ConfigError, LoginRefusedError, RefusedError
 from okstream.inflate import CAP
 from okstream.links import SharedBudget
 from okstream.links.dialling import Dial, Spacing
 from okstream.links.wire import Connection
-from okstream.records import Status, encode
+from okstream.records import Status
 from okstream.rest import date_ms, retry_after, shown
 from okstream.session.budget import Budget
 from okstream.simulator import Account, Settings, Simulator

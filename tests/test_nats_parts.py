@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from okstream.encoding import encode
 from okstream.entries import Entry, Head
 from okstream.errors import ConfigError
-from okstream.records import Gap, Trade, encode
+from okstream.records import Gap, Trade
 from okstream.sinks.nats import Nats
 from okstream.sinks.nats_acks import EXPECTED, MSG_ID, Ack, msg_id, read_ack, size
 from okstream.sinks.nats_credentials import NatsCredentials, nats_credentials

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from okstream.encoding import encode
 from okstream.entries import Entry, Head, raw
-from okstream.records import Book, Gap, Native, Status, Trade, encode
+from okstream.records import Book, Gap, Native, Status, Trade
 from okstream.sinks import Proven
 from okstream.spool.proofs import mark, proven
 

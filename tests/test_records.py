@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okstream import records
+from okstream import encoding, records
+from okstream.encoding import encode
 from okstream.identities import content as content_of
 from okstream.identities import identity
-from okstream.records import GAP_REASONS, SCHEMA, TYPES, Gap, Native, Record, Status, UserRecord, encode
+from okstream.records import GAP_REASONS, SCHEMA, TYPES, Gap, Native, Record, Status, UserRecord
 
 PAGE = (Path(__file__).parents[1] / "docs" / "records.md").read_text(encoding="utf-8")
 STATEMENTS = {"gap", "status"}
@@ -170,17 +171,17 @@ def said(write, record):
 
 @given(ANY_RECORD, st.data())
 def test_the_line_is_what_python_makes_of_a_record_whatever_it_holds(record, data):
-    assert encode(record) == records._encoder(type(record))(record)
+    assert encode(record) == encoding._encoder(type(record))(record)
     name = data.draw(st.sampled_from(names(type(record))))
     setattr(record, name, data.draw(ODD))
-    assert said(encode, record) == said(records._encoder(type(record)), record)
+    assert said(encode, record) == said(encoding._encoder(type(record)), record)
 
 
 @given(any_of(records.Book), ROWS, ROWS, st.none() | st.just("cached"))
 def test_a_book_whose_levels_are_text_has_the_same_line(book, bids, asks, origin):
     whole, cut = replace(book, bids=bids, asks=asks, origin=origin), replace(book, origin=origin)
     cut.sides = (orjson.dumps(bids), orjson.dumps(asks))
-    assert encode(cut) == encode(whole) == records._encoder(records.Book)(cut)
+    assert encode(cut) == encode(whole) == encoding._encoder(records.Book)(cut)
 
 
 def test_a_record_without_one_of_its_values_has_no_line():

@@ -22,11 +22,11 @@ from okstream import (
     testing,
     venues,
 )
+from okstream.encoding import encode
 from okstream.entries import Entry
 from okstream.feed.continuity import Delivery
 from okstream.journal import Journal
 from okstream.journal.volumes import found, read
-from okstream.records import encode
 from okstream.replay import Replay
 from okstream.simulator import TEST_ACCOUNT, Settings, Simulator
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from ..channels import Subscription
+from ..encoding import encode
 from ..entries import RAW, Entry, Head
 from ..feed.continuity import Continuity
-from ..records import Book, Gap, encode
+from ..records import Book, Gap
 from ..sinks import Proven
 from ..statements import Statements, position
 

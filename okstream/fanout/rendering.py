@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from ..encoding import encode
 from ..entries import RAW, Entry, Head
 from ..feed.continuity import Delivery
-from ..records import AnyRecord, encode
+from ..records import AnyRecord
 
 _JOINED = Head("", RAW, "", None, None, None, None, 0)
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import orjson
 
+from okstream.encoding import encode
 from okstream.errors import SinkError
-from okstream.records import DataRecord, encode
+from okstream.records import DataRecord
 from okstream.sinks import Remembering, Sink
 
 from .behind import INSTRUMENTS, Behind, Stopping, gaps_of

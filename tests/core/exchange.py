@@ -10,9 +10,10 @@ import orjson
 from okstream.channels import Subscription, parse
 from okstream.dialects import Dialect, Op, Refusal, load
 from okstream.dialects.signing import Credentials
+from okstream.encoding import encode
 from okstream.feed import Delivery, Feed
 from okstream.feed.source import Source
-from okstream.records import AnyRecord, Gap, Status, encode
+from okstream.records import AnyRecord, Gap, Status
 from okstream.session import Session
 from okstream.session.budget import Budget
 from okstream.session.terms import Terms

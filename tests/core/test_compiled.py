@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from okstream import levels as reference
-from okstream.records import Book, encode
+from okstream.encoding import encode
+from okstream.records import Book
 
 compiled = pytest.importorskip("okstream._compiled", reason="the compiled part was not built: there is no compiler")
 

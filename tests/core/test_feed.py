@@ -22,10 +22,10 @@ from exchange import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from okstream.encoding import encode
 from okstream.errors import DecodeError
 from okstream.feed import Delivery
 from okstream.feed.source import Source
-from okstream.records import encode
 
 TRADES, BOOK, TICKER = "trades:BTC-USDT", "book:BTC-USDT", "ticker:BTC-USDT"
 ORDERS, LIQUIDATIONS = "orders:instType=ANY", "liquidations:instType=SWAP"

@@ -15,8 +15,8 @@ from exchange import (
 )
 
 from okstream.dialects.signing import Credentials
+from okstream.encoding import encode
 from okstream.errors import LinkError, LoginRefusedError
-from okstream.records import encode
 from okstream.session.budget import Budget
 from okstream.venues import V3_LIMITS
 

@@ -19,6 +19,7 @@ from okstream import records
 from okstream.channels import Subscription, parse
 from okstream.dialects import _MODULES, Ack, Push, Refusal, Traits, load
 from okstream.dialects.signing import Credentials
+from okstream.encoding import encode
 from okstream.errors import ConfigError, DecodeError
 from okstream.identities import identity
 
@@ -86,7 +87,7 @@ def decoded(name, push):
 
 def check(record):
     """Test what is promised of every record: it encodes, in order, exact, and its identity can be asked for."""
-    line = records.encode(record)
+    line = encode(record)
     back = json.loads(line, parse_float=lambda number: pytest.fail(f"{number} is not exact"))
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
@@ -258,7 +259,7 @@ def only_as_promised(name, text):
                 continue
             for record in found:
                 identity(record)
-                json.loads(records.encode(record))
+                json.loads(encode(record))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,8 +13,9 @@ from okstream.book import COMPILED
 from okstream.channels import Subscription
 from okstream.dialects import Push, hot, integer, load, okex_v3
 from okstream.dialects.okex_v3_rows import millis
+from okstream.encoding import encode
 from okstream.errors import DecodeError
-from okstream.records import Book, encode
+from okstream.records import Book
 
 V5 = (
     '{"arg":{"channel":"books","instId":"BTC-USDT"},"action":"update","data":[{"asks":[["8476.98","415","0","13"],'

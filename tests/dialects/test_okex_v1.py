@@ -17,9 +17,9 @@ from okstream.dialects import Ack, LoginReply, Other, Pong, Push, Refusal, load
 from okstream.dialects import okex_v1 as v1
 from okstream.dialects.okex_v1_rows import near
 from okstream.dialects.signing import Credentials
+from okstream.encoding import encode
 from okstream.errors import ConfigError, DecodeError
 from okstream.inflate import inflate
-from okstream.records import encode
 
 FRAMES = {
     path.stem: path.read_bytes().strip() for path in (Path(__file__).parents[1] / "frames/okex-v1").glob("*.json")

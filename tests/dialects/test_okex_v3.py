@@ -20,9 +20,9 @@ from okstream.dialects import Ack, LoginReply, Other, Pong, Push, Refusal, load
 from okstream.dialects import okex_v3 as v3
 from okstream.dialects.okex_v3_rows import millis
 from okstream.dialects.signing import Credentials
+from okstream.encoding import encode
 from okstream.errors import ConfigError, DecodeError, InflateError
 from okstream.inflate import inflate
-from okstream.records import encode
 
 FRAMES = {
     path.stem: path.read_bytes().strip() for path in (Path(__file__).parents[1] / "frames/okex-v3").glob("*.json")

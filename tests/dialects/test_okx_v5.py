@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from okstream import records
 from okstream.channels import BARS, PUBLIC, USER, Subscription, parse
 from okstream.dialects import Ack, Dropped, LoginReply, Notice, Other, Pong, Push, Refusal, okx_v5
 from okstream.dialects.signing import Credentials
+from okstream.encoding import encode
 from okstream.errors import ConfigError, DecodeError
 
 FRAMES = Path(__file__).parents[1] / "frames" / "okx-v5"
@@ -37,7 +37,7 @@ def decode(name, text):
 def values(record):
     """Return what stands in a record after its head."""
     account = record.account is not None if hasattr(record, "account") else False
-    return list(json.loads(records.encode(record)).values())[7 if account else 6 :]
+    return list(json.loads(encode(record)).values())[7 if account else 6 :]
 
 
 HEADS = [
@@ -524,7 +524,7 @@ def test_the_recording_of_2022_decodes_without_a_doubt(recordings):
         rows[sub.channel] += len(message["data"])
         for record in decoders[sub](got.payload, RECV):
             assert record.inst == sub.inst
-            assert json.loads(records.encode(record))["ts"] == record.ts
+            assert json.loads(encode(record))["ts"] == record.ts
             decoded[sub.channel] += 1
     assert acks > 0
     assert decoded == rows

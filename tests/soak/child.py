@@ -6,7 +6,7 @@ import signal
 import sys
 
 from okstream import Credentials, venues
-from okstream.records import encode
+from okstream.encoding import encode
 from okstream.simulator import TEST_ACCOUNT
 from okstream.stream import Stream
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import orjson
 
+from okstream.encoding import encode
 from okstream.entries import Entry
 from okstream.files.names import MANIFEST, PART
 from okstream.files.reading import Lines
-from okstream.records import Gap, Order, Status, Ticker, Trade, encode
+from okstream.records import Gap, Order, Status, Ticker, Trade
 
 START = 1_786_665_600_000_000_000
 """2026-08-14T00:00:00Z, ns."""
