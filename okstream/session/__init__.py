@@ -17,6 +17,7 @@ from ..inflate import inflate
 from .budget import Budget
 from .heartbeat import Heartbeat
 from .ledger import Ledger
+from .login import refused
 from .oversight import Oversight
 from .secrecy import Secrecy
 from .terms import Terms
@@ -395,12 +396,4 @@ class Session:
         if reply.ok:
             self.ready = True
             return
-        refusal = self.scrub(reply.code) if reply.code else None
-        message = f"login refused: {self.scrub(reply.message)}{f' ({refusal})' if refusal else ''}"
-        if reply.retry:
-            self.ending = LinkError(message)
-            return
-        if reply.clock and self._clock_hint is not None:
-            side = "behind" if self._clock_hint > 0 else "ahead of"
-            message += f"; this machine's clock is {abs(self._clock_hint) / 1000:.0f} s {side} the exchange's"
-        self.ending = LoginRefusedError(message, refusal)
+        self.ending = refused(reply, self.scrub, self._clock_hint)
