@@ -247,6 +247,29 @@ def test_a_full_disk_is_said_and_what_waited_is_written_once_there_is_room(tmp_p
     assert "it can be written again" in caplog.text
 
 
+def test_what_a_full_disk_did_not_take_before_the_end_is_lost(tmp_path, caplog):
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def scenario():
+        journal = Journal(str(tmp_path), flush=0.01)
+        journal.open("5f2c", 0)
+        number = opened(journal)
+        await until(lambda: journal.held == 0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
+        for frame in range(5):
+            journal.frame(number, FRAME, False, float(frame), frame)
+        await until(lambda: "cannot be written" in caplog.text)
+        journal.frame(number, FRAME, False, 5.0, 5)
+        await journal.close()
+        return journal.lost
+
+    try:
+        assert asyncio.run(scenario()) == 6
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+    assert "its end could not be written: File too large" in caplog.text
+
+
 def test_a_journal_that_cannot_begin_says_so(tmp_path):
     (tmp_path / "file").write_text("")
 

@@ -46,7 +46,8 @@ class Journal:
     """
     One stream's journal, from the opening of the stream to its end.
 
-    `lost` counts the inputs that it had no room for; `held` is what waits to be written, in bytes.
+    `lost` counts the inputs that it had no room for, and at the end those that it could not write; `held` is what waits
+    to be written, in bytes.
 
     Args:
         place: a folder, or a path with fields, see journal/volumes.py.
@@ -137,8 +138,9 @@ class Journal:
         self._writer.finishing = True
         self._wake.set()
         await asyncio.to_thread(thread.join, _CLOSING)
-        if left := len(self._queue):
-            log.error("journal: %d inputs could not be written: %s", left, self._writer.failing)
+        if left := self._writer.left:
+            self.lost += left
+            log.error("journal: its end could not be written: %s", self._writer.failing or "the disk does not answer")
 
     # -- what is written down
 

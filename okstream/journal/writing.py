@@ -58,6 +58,11 @@ class Writer:
         self._lines: list[bytes] = []
         self._size = 0
 
+    @property
+    def left(self) -> int:
+        """How many calls are not written yet."""
+        return len(self._queue) + len(self._lines)
+
     def run(self) -> None:
         """Write until told to finish."""
         try:
