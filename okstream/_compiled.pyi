@@ -29,7 +29,7 @@ class Cutter:
     def __call__(self, message: bytes, recv: int, /) -> Book | None: ...
 
 class Writer:
-    """See okstream.records."""
+    """See okstream.encoding."""
 
     def __init__(
         self,
