@@ -411,6 +411,16 @@ def journalled() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("cap", [-1, 0, 1 << 40])
+def test_a_bound_of_messages_that_is_none_is_refused(cap):
+    replay, calls = Replay(lambda taken: None), journalled()
+    opens = next(at for at, call in enumerate(calls) if "cap" in call)
+    for call in calls[:opens]:
+        replay.take(orjson.dumps(call))
+    with pytest.raises(JournalError, match="its cap"):
+        replay.take(orjson.dumps({**calls[opens], "cap": cap}))
+
+
 @settings(max_examples=500, deadline=None)
 @given(data=st.data())
 def test_whatever_stands_in_a_journal_it_is_taken_or_refused(data):

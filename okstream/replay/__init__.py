@@ -199,10 +199,7 @@ class Replay:
         if number in self._talks:
             raise JournalError(f"connection {number} is open already")
         credentials = _NOBODY if calls.get(call, "login", bool) else None
-        terms = Terms(
-            place.dialect, place.limits, place.budget, credentials, calls.get(call, "cap", int),
-            self.parsed, self.raw,
-        )  # fmt: skip
+        terms = Terms(place.dialect, place.limits, place.budget, credentials, calls.cap(call), self.parsed, self.raw)
         asks = calls.get(call, "asks", bool)
         session = Session(terms, place.feeds, now, wall // 1_000_000, offset, hint, asks)
         self._talks[number] = Talk(session, place, now, set(place.feeds))

@@ -12,6 +12,8 @@ from okstream.venues import Limits
 END_OF_TIME = 2**63
 """Integers of a journal are of 64 bits with a sign, as those of records."""
 
+_LONGEST = 1 << 30
+
 T = TypeVar("T")
 Call = dict[str, Any]
 
@@ -37,6 +39,14 @@ def wall(call: Call) -> int:
     if wall < 0:
         raise JournalError("its wall is before all time")
     return wall
+
+
+def cap(call: Call) -> int:
+    """Return how long a message may be, inflated."""
+    cap = get(call, "cap", int)
+    if not 0 < cap <= _LONGEST:
+        raise JournalError(f"its cap is not from 1 to {_LONGEST}")
+    return cap
 
 
 def frame(call: Call) -> tuple[bytes, bool]:
