@@ -25,7 +25,7 @@ from .source import Message, Source, passed
 
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
-_TAIL = 4096
+_TAIL, _CHANGES = 4096, 3
 
 
 class Feed(Continuity):
@@ -171,10 +171,13 @@ class Feed(Continuity):
         return []
 
     def _outdone(self, source: Source, recv: int) -> bool:
-        """Whether `source` brought more than what was delivered so long ago that a leader that lives had it, too."""
+        """Whether `source` has been where the leader is not for longer than two connections that live are apart."""
         self.trim(source)
-        late = recv - skew(self.traits.pace) * 1e9
-        return any(one.recv < late and not (one.first and shows(one.records, self.last)) for one in source.tail)
+        apart = skew(self.traits.pace) * 1e9
+        there = [message for message in source.tail if recv - message.recv > apart]
+        if self.traits.incremental:  # what changed and changed back between its cuts, one of them may leave out
+            return sum(not message.first for message in there) >= _CHANGES
+        return bool(there) and not shows(there[-1].records, self.last, there[-1].first)
 
     def lose(
         self, source: Source, reason: str, recv: int, state: str | None, detail: dict[str, Any] | None = None

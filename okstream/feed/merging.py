@@ -141,13 +141,15 @@ def _behind(record: DataRecord, last: DataRecord | None) -> bool:
         return False
 
 
-def shows(records: Records, last: DataRecord | None) -> bool:
-    """Whether `records`, which came right after a subscription, show but the state that `last` shows, as one of now."""
+def shows(records: Records, last: DataRecord | None, first: bool) -> bool:
+    """Whether `records` show but the state that `last` shows. `first`: they came right after a subscription."""
     record = records[-1]
     if isinstance(record, Balance | Position | Native):
-        return True  # with a time inside, or repeated every few seconds whatever happens
+        return first  # with a time inside, or repeated every few seconds whatever happens
     if last is None or type(record) is not type(last):
         return False
+    if isinstance(record, Book) and isinstance(last, Book):
+        return (record.bids, record.asks) == (last.bids, last.asks)  # numbered by changes beyond these levels, too
     if isinstance(record, Candle) and isinstance(last, Candle) and record.ts != last.ts:
         return _untraded(record, last)
     return content(replace(record, ts=last.ts)) == content(last)
