@@ -30,9 +30,11 @@ class Pace:
         return max(1.0, 2 * self.every)
 
 
-def skew(pace: Pace | None) -> float:
-    """Return the seconds within which two connections that live bring the same; without a pace an event."""
-    return 0.3 if pace is None else min(2 * pace.every + 0.1, pace.patience)
+def skew(pace: Pace | None, bars: bool = False) -> float:
+    """Return the seconds within which two connections that live bring the same; without a pace at once, but `bars`."""
+    if pace is None:
+        return 2.1 if bars else 0.3
+    return min(2 * pace.every + 0.1, pace.patience)
 
 
 _SUSPECT = 10.0

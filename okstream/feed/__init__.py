@@ -173,11 +173,12 @@ class Feed(Continuity):
     def _outdone(self, source: Source, recv: int) -> bool:
         """Whether `source` has been where the leader is not for longer than two connections that live are apart."""
         self.trim(source)
-        apart = skew(self.traits.pace) * 1e9
+        apart = skew(self.traits.pace, isinstance(self.last, Candle)) * 1e9
         there = [message for message in source.tail if recv - message.recv > apart]
         if self.traits.incremental:  # what changed and changed back between its cuts, one of them may leave out
             return sum(not message.first for message in there) >= _CHANGES
-        return bool(there) and not shows(there[-1].records, self.last, there[-1].first)
+        # Where the first or the last of it is what the leader has, it may be what changed and changed back.
+        return bool(there) and not any(shows(one.records, self.last, one.first) for one in (there[-1], source.tail[-1]))
 
     def lose(
         self, source: Source, reason: str, recv: int, state: str | None, detail: dict[str, Any] | None = None
