@@ -25,7 +25,7 @@ from .source import Message, Source, passed
 
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
-_TAIL, _CHANGES = 4096, 3
+_TAIL = 4096
 
 
 class Feed(Continuity):
@@ -175,8 +175,8 @@ class Feed(Continuity):
         self.trim(source)
         apart = skew(self.traits.pace, isinstance(self.last, Candle)) * 1e9
         there = [message for message in source.tail if recv - message.recv > apart]
-        if self.traits.incremental:  # what changed and changed back between its cuts, one of them may leave out
-            return sum(not message.first for message in there) >= _CHANGES
+        if self.traits.incremental:
+            return bool(there)
         # Where the first or the last of it is what the leader has, it may be what changed and changed back.
         return bool(there) and not any(shows(one.records, self.last, one.first) for one in (there[-1], source.tail[-1]))
 
