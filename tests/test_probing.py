@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from okstream import Stream, testing, venues
+from okstream.feed import Feed
 from okstream.links.probing import shows_newer
 from okstream.rest import Rest
 from okstream.simulator import Settings, Simulator
@@ -19,9 +21,15 @@ each = pytest.mark.parametrize("channel", OWN)
 
 
 def probed(
-    channel: str, fault: str, seconds: float, inst: str = "BTC-USDT", rest_url: str = "", **settings: Any
+    channel: str,
+    fault: str,
+    seconds: float,
+    inst: str = "BTC-USDT",
+    rest_url: str = "",
+    others: Callable[[Feed], None] = lambda feed: None,
+    **settings: Any,
 ) -> bool:
-    """Subscribe, let something happen, and ask after a while."""
+    """Subscribe, let something happen, and ask after a while; `others` is what another connection did meanwhile."""
 
     async def whole() -> bool:
         async with Simulator("okx-v5", Settings(start_ms=START_MS, **settings)) as sim:
@@ -37,6 +45,7 @@ def probed(
                 if fault:
                     sim.inject(fault)
                 await asyncio.sleep(seconds)
+                others(feed)
                 return await shows_newer(rest, source)
 
     return testing.run(whole)
@@ -61,3 +70,21 @@ def test_where_nobody_answers_nothing_is_said(channel, caplog):
 @each
 def test_what_is_not_listed_any_more_says_nothing(channel):
     assert not probed(channel, "expire:inst=ETH-USDT-SWAP", 5, inst="ETH-USDT-SWAP", rate=1.0)
+
+
+def shown_again(feed: Feed) -> None:
+    """Another connection began, showed the same as of a later time, and leads."""
+    assert feed.last is not None
+    assert feed.last.ts is not None
+    feed.last = replace(feed.last, ts=feed.last.ts + 30_000, recv=feed.last.recv + 30_000_000_000)
+    feed.leader = feed.source()
+
+
+@each
+def test_what_another_connection_showed_again_is_nothing_newer(channel):
+    assert not probed(channel, "", 60, others=shown_again, rate=0.0)
+
+
+@each
+def test_what_was_withheld_from_one_connection_shows_though_another_brought_it(channel):
+    assert probed(channel, f"stall:channel={OWN[channel]},seconds=600", 8, others=shown_again, rate=3.0)

@@ -14,6 +14,7 @@ from typing import Any
 from ..book import Levels
 from ..dialects import Traits
 from ..records import Book
+from .kept import put
 
 _DISTRUSTED = 3
 _MANY = 20
@@ -110,7 +111,7 @@ class Chain:
 
     def _apply(self, levels: Levels, book: Book) -> Verdict:
         try:
-            (levels.replace if book.action == "snapshot" else levels.apply)(*(book.sides or (book.bids, book.asks)))
+            put(levels, book)
             if self._verifies(book):
                 if (computed := levels.checksum()) != book.checksum:
                     return self._broken("checksum", {"stated": book.checksum, "computed": computed})

@@ -16,6 +16,16 @@ _GROWN = 512
 """So many levels more than are there may be gone and not yet swept out."""
 
 
+def put(levels: Levels, book: Book) -> None:
+    """
+    Make of `levels` what `book` says.
+
+    Raises:
+        ValueError: something in it is no number.
+    """
+    (levels.replace if book.action == "snapshot" else levels.apply)(*(book.sides or (book.bids, book.asks)))
+
+
 class KeptLevels:
     """A book as it was delivered, as levels from its snapshot on: those that are compiled cost less than a text."""
 
@@ -37,9 +47,8 @@ class KeptLevels:
             try:
                 if book.action == "snapshot":
                     self._levels = Levels()
-                    self._levels.replace(*(book.sides or (book.bids, book.asks)))
-                elif self._levels is not None:
-                    self._levels.apply(*(book.sides or (book.bids, book.asks)))
+                if self._levels is not None:
+                    put(self._levels, book)
             except ValueError:
                 self._levels = None
 
@@ -157,7 +166,7 @@ class KeptText:
             self.take([book])
             return
         try:
-            levels.apply(*(book.sides or (book.bids, book.asks)))
+            put(levels, book)
         except ValueError:
             self._whole, self._levels = False, None
 
@@ -182,6 +191,19 @@ Sides = tuple[list[Row], list[Row]]
 def difference(before: Sides, after: Sides) -> Sides:
     """Return the bids and asks of an update that changes the book `before` into the book `after`."""
     return _changes(before[0], after[0]), _changes(before[1], after[1])
+
+
+def changed(before: Sides, records: Sequence[DataRecord]) -> Sides | None:
+    """Return what the book `before` comes to with `records`; None where something in them is no number."""
+    levels = Levels()
+    try:
+        levels.replace(*before)
+        for book in records:
+            if isinstance(book, Book):
+                put(levels, book)
+    except ValueError:
+        return None
+    return levels.top()
 
 
 def _changes(before: list[Row], after: list[Row]) -> list[Row]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..book import Levels
 from ..dialects import Decoder
-from ..records import Book
+from ..records import Book, DataRecord
 from .chain import BROKEN, REPEATED, RIGHT, Chain
 from .kept import Kept, keep
 from .merging import Mark, Records, mark, renumbered
@@ -46,6 +46,7 @@ class Source:
 
     `flowing`: its data goes on without a hole. `broken`: its book is void and has to be asked for anew: why (a reason
     of gap, and details), until somebody does. `tail` is what it brought before the source that leads did.
+    `latest` is the last record it brought, delivered or not.
     It was refused here for `refusal`; `again`: nobody else carries it now, so that it is asked for once more. Where
     only the order tells, `cursor` is how far what was delivered has been seen here. `kept` is what a numbered book has
     come to here, where another connection brings it, too.
@@ -66,7 +67,7 @@ class Source:
         self.passed: Mark | None = None
         self.heard = 0
         self.messages = 0
-        self.latest: Book | None = None
+        self.latest: DataRecord | None = None
         self._decode: Decoder | None = None
         self._first = False
         self._acknowledged: int | None = None
@@ -93,6 +94,13 @@ class Source:
         if chain is None or chain.levels is None or self.joining:
             return None
         return chain.levels if not feed.traits.sequenced or (feed.keeps and len(feed.sources) == 1) else None
+
+    @property
+    def levels(self) -> Levels | None:
+        """What its book has come to, as far as that is known."""
+        if self.chain is not None and self.chain.levels is not None:
+            return self.chain.levels
+        return self.kept.levels() if self.kept is not None else None
 
     def settled(self, now: int) -> bool:
         """Whether it can stand in for another connection."""
@@ -194,11 +202,13 @@ class Source:
             if not records:
                 return self.feed.passing(self, text, weight)
             epoch = chain.epoch
-            if self.kept is not None:
+            if self.kept is not None and chain.levels is None:
                 self.kept.take(records)
-        elif first and self.feed.traits.cached:
-            for record in records:
-                record.origin = "cached"
+        elif records:
+            self.latest = records[-1]
+            if first and self.feed.traits.cached:
+                for record in records:
+                    record.origin = "cached"
         self.flowing = self.broken is None
         feed = self.feed
         if feed.leader is self and len(records) == 1 and len(feed.sources) == 1 and not self.joining:

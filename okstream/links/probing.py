@@ -11,21 +11,19 @@ from ..rest import Rest
 log = logging.getLogger("okstream.rest")
 
 _DEPTH = 5
-_AHEAD_NS = 2_000_000_000
 _TRADES = frozenset({"trades", "trades-all"})
 
 
 async def shows_newer(rest: Rest, source: Source) -> bool:
     """Return whether something newer exists than `source` brought; False where nobody can tell. Never raises."""
     feed = source.feed
-    last, inst = feed.last, feed.sub.inst
-    if feed.leader is not source and last is not None:
-        return last.recv > source.heard + _AHEAD_NS  # another connection brought it
+    latest, inst = source.latest, feed.sub.inst
+    last = latest or feed.last
     if last is None or inst is None:
         return False
     try:
         newer = await _newer(rest, source, last, inst)
-        return newer and feed.last is last  # else the stream has brought something while REST was asked
+        return newer and source.latest is latest  # else it has brought something while REST was asked
     except (RestError, RestRefusedError) as error:
         log.info("%s: cannot ask about the silence of %s: %s", feed.venue, feed.sub, error)
     except (LookupError, TypeError, ValueError) as error:
@@ -46,7 +44,7 @@ async def _newer(rest: Rest, source: Source, last: DataRecord, inst: str) -> boo
     if isinstance(last, Book):
         depth = max(1, min(_DEPTH, len(last.bids), len(last.asks))) if feed.sub.channel != "book" else _DEPTH
         row = await rest.book(inst, depth)
-        levels = feed.levels
+        levels = feed.levels if feed.leader is source else source.levels
         bids, asks = levels.top(depth) if levels is not None else (last.bids, last.asks)
         return _book(row, last, feed.traits.sequenced and levels is None, (bids[:depth], asks[:depth]))
     return False

@@ -31,8 +31,8 @@ def subscription(text: str) -> Subscription:
     return sub
 
 
-def feed(text: str, *, dialect: Dialect = V5, parsed: bool = True) -> Feed:
-    return Feed(subscription(text), "okx", dialect, STATEMENTS, parsed=parsed)
+def feed(text: str, *, dialect: Dialect = V5, parsed: bool = True, keeps: bool = False) -> Feed:
+    return Feed(subscription(text), "okx", dialect, STATEMENTS, parsed=parsed, keeps=keeps)
 
 
 def source(text: str, *, dialect: Dialect = V5, parsed: bool = True) -> Source:

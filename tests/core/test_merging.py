@@ -37,8 +37,8 @@ CANDLES = "candle-1m:BTC-USDT"
 class Pair:
     """Two sources of one feed, `a` and `b`, both asked for and acknowledged; time passes only when told."""
 
-    def __init__(self, text: str, dialect: Dialect = V5, *, parsed: bool = True) -> None:
-        self.feed = feed(text, dialect=dialect, parsed=parsed)
+    def __init__(self, text: str, dialect: Dialect = V5, *, parsed: bool = True, keeps: bool = False) -> None:
+        self.feed = feed(text, dialect=dialect, parsed=parsed, keeps=keeps)
         self.dialect = dialect
         self.check = Consistent()
         self.recv = RECV
@@ -70,9 +70,9 @@ class Pair:
         return self.said([one for source in list(self.feed.sources) for one in self.feed.impatient(source, self.recv)])
 
 
-def begun(text: str, *first: Any, dialect: Dialect = V5) -> Pair:
+def begun(text: str, *first: Any, dialect: Dialect = V5, keeps: bool = False) -> Pair:
     """Both have got `first`; `a` leads."""
-    pair = Pair(text, dialect)
+    pair = Pair(text, dialect, keeps=keeps)
     pair.gets(pair.a, *first)
     assert pair.gets(pair.b, *first) == []
     assert pair.feed.leader is pair.a
@@ -463,6 +463,32 @@ class TestOneLeads:
         said = pair.passes(3.0)
         assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
         assert said[-1].ts == 180000
+
+    @pytest.mark.parametrize(
+        ("before", "mute"), [(book("snapshot", -1, 20), False), (book("snapshot", -1, 20, price="6"), True)]
+    )
+    @pytest.mark.parametrize("lately", [(), (book("update", 20, 21, price="7"),)])
+    def test_a_book_shows_a_loss_only_if_its_levels_were_others_for_long(self, before, lately, mute):
+        """What changes beyond them is numbered, too."""
+        pair = begun(BOOK, book("snapshot", -1, 10), keeps=True)
+        pair.loses(pair.b)
+        later = pair.begins()
+        assert pair.gets(later, before) == []
+        assert pair.passes(0.95) == []
+        assert pair.gets(later, *lately) == []
+        said = pair.passes(0.1)
+        assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
+        assert isinstance(said[-1], Book)
+        assert said[-1].seq == (21 if lately else 20)
+
+    @pytest.mark.parametrize(("bid", "mute"), [("9", False), ("8", True)])
+    def test_so_does_a_book_of_v3(self, bid, mute):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        pair.loses(pair.b)
+        later = pair.begins()
+        assert pair.gets(later, v3_book("partial", 20, bid)) == []
+        said = pair.passes(2.0)
+        assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
 
     @pytest.mark.parametrize(("seconds", "mute"), [(0.1, False), (0.5, True)])
     def test_one_that_ends_without_what_the_other_brought_long_before_was_mute(self, seconds, mute):
