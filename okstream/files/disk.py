@@ -17,8 +17,11 @@ _NO_LINKS = frozenset({EPERM, ENOTSUP, EMLINK, EXDEV, EINVAL})
 
 
 def sync_folder(path: Path) -> None:
-    """Make what was named or renamed in `path` outlive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Make what was named or renamed in `path` outlive a power cut, as far as we may."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # to be written, not to be read
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -26,6 +29,16 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path, sync: bool = True) -> None:
+    """Make the folder `path`, and those it is in; with `sync`, what was made outlives a power cut."""
+    if path.is_dir():
+        return
+    make_folder(path.parent, sync)
+    path.mkdir(exist_ok=True)
+    if sync:
+        sync_folder(path.parent)
 
 
 def write_whole(path: Path, data: bytes) -> None:

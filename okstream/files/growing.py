@@ -17,7 +17,7 @@ from okstream.errors import ReaderGoneError, RetryError, SinkError, reason
 from okstream.sinks import Proven
 from okstream.zstd import compressor
 
-from .disk import lock, said, write_at, write_whole
+from .disk import lock, make_folder, said, sync_folder, write_at, write_whole
 from .reading import Lines, entry
 from .tally import STATEMENTS, Key, Last, Tally, key, last, proofs, row, rows, survey, until
 
@@ -123,7 +123,7 @@ class Growing:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
             os.set_blocking(self._descriptor, True)
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent, self._sync)
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -133,6 +133,8 @@ class Growing:
         self._descriptor = descriptor
         try:
             lock(descriptor, self._path)
+            if self._sync and not os.fstat(descriptor).st_size:
+                sync_folder(self._path.parent)
             with open(descriptor, "rb", closefd=False) as file:
                 self._mend(file)
         except BaseException:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from .disk import lock, sync_folder, write_at, write_whole
+from .disk import lock, make_folder, sync_folder, write_at, write_whole
 from .names import MANIFEST, PART, Template
 from .tally import Key, Last, renew, row, rows
 
@@ -53,7 +53,7 @@ class State:
         Raises:
             RetryError: another process writes the same template. OSError: as the system says.
         """
-        self._template.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self._template.root)
         self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         lock(self._lock, Path(self._template.text))
         self.run = token_hex(4)
@@ -86,22 +86,18 @@ class State:
         self._file = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         self._size = self._compacted = len(text)
 
-    def begin(self, paths: Iterable[Path], sync: bool) -> None:
+    def begin(self, paths: Iterable[Path]) -> None:
         """Remember that the segments `paths` are begun."""
         new = dict.fromkeys(paths, self.run)
-        self._append([orjson.dumps({"begun": self._relative(path), "run": run}) for path, run in new.items()], sync)
+        self._append([orjson.dumps({"begun": self._relative(path), "run": run}) for path, run in new.items()])
         self.begun |= new
 
-    def finish(self, finished: Mapping[Path, Mapping[Key, Last]], sync: bool) -> None:
+    def finish(self, finished: Mapping[Path, Mapping[Key, Last]]) -> None:
         """Remember that segments, by what they were to be called, are finished, and the last records they hold."""
         for path, lasts in finished.items():
             self.finished(path, lasts)
         self._append(
-            [
-                orjson.dumps({"finished": self._relative(path), "lasts": rows(lasts)})
-                for path, lasts in finished.items()
-            ],
-            sync,
+            [orjson.dumps({"finished": self._relative(path), "lasts": rows(lasts)}) for path, lasts in finished.items()]
         )
 
     def finished(self, path: Path, lasts: Mapping[Key, Last]) -> None:
@@ -120,18 +116,17 @@ class State:
     def _said(self) -> bytes:
         return orjson.dumps({"lasts": rows(self.lasts)})
 
-    def _append(self, lines: list[bytes], sync: bool) -> None:
+    def _append(self, lines: list[bytes]) -> None:
         if not lines:
             return
         if self._file is None or os.fstat(self._file).st_nlink == 0:  # its folder was removed
-            self._template.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self._template.root)
             self.compact()
         assert self._file is not None
         text = b"\n".join(lines) + b"\n"
         write_at(self._file, text, self._size)
         self._size += len(text)
-        if sync:
-            os.fsync(self._file)
+        os.fsync(self._file)
 
     def _read(self, text: bytes) -> None:
         for line in text.split(b"\n"):

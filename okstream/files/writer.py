@@ -15,7 +15,7 @@ from okstream.errors import RetryError
 from okstream.sinks import Proven
 from okstream.zstd import compressor
 
-from .disk import said, sync_folder
+from .disk import make_folder, said, sync_folder
 from .names import MANIFEST, Template, number
 from .routes import OpenGaps, Route, Routes
 from .segment import Flush, RemovedError, Segment
@@ -226,14 +226,14 @@ class Writer:
         failed: dict[Segment, Exception] = {}
         for segment in segments:
             try:
-                _make_folder(Path(segment.base).parent, self._sync)
+                make_folder(Path(segment.base).parent, self._sync)
                 if not segment.named:
                     self._number(segment)
             except OSError as error:
                 failed[segment] = error
         named = [segment for segment in segments if segment not in failed]
         try:
-            self._state.begin([segment.path for segment in named], self._sync)
+            self._state.begin([segment.path for segment in named])
         except (OSError, RetryError) as error:
             if isinstance(error, OSError) and error.filename is None:
                 error.filename = str(self._state.path)
@@ -312,7 +312,7 @@ class Writer:
             self._open.pop(segment, None)
             try:
                 if segment.begun:
-                    folders.add(segment.finish(self._about(self._state.run)).parent)
+                    folders.update(self._within(segment.finish(self._about(self._state.run)).parent))
                     finished[segment.path] = segment.lasts()
                 else:
                     segment.let_go()
@@ -327,9 +327,14 @@ class Writer:
         try:
             for folder in folders:
                 sync_folder(folder)
-            self._state.finish(finished, self._sync)
+            self._state.finish(finished)
         except OSError as error:
             log.warning("%s", said(error, self._state.path))  # found again at the next start
+
+    def _within(self, folder: Path) -> list[Path]:
+        """Return what has to be synced for the names in `folder` to outlive a power cut."""
+        made = [] if self._sync else [one for one in folder.parents if one.is_relative_to(self._template.root)]
+        return [folder, *made]
 
     def _about(self, run: str | None) -> dict[str, Any]:
         zstd = self._compressor is not None
@@ -352,7 +357,8 @@ class Writer:
             lasts: dict[Key, Last] = {}
             try:
                 if segment.part.exists() and segment.mend(self._lasts):
-                    sync_folder(segment.finish(self._about(run)).parent)
+                    for folder in self._within(segment.finish(self._about(run)).parent):
+                        sync_folder(folder)
                     lasts = segment.lasts()
                     mended.append(path)
                 elif (manifest := path.with_name(path.name + MANIFEST)).exists() and path.exists():
@@ -385,12 +391,3 @@ def _numbers(folder: Path) -> dict[str, int]:
             base, count = found
             highest[base] = max(count, highest.get(base, 0))
     return highest
-
-
-def _make_folder(path: Path, sync: bool) -> None:
-    if path.is_dir():
-        return
-    _make_folder(path.parent, sync)
-    path.mkdir(exist_ok=True)
-    if sync:
-        sync_folder(path.parent)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
 
+from okstream.files.disk import make_folder
+
 from . import position
 from .position import Position
 from .segments import NEW, OVERHEAD, Corrupt, Cursor, Segment, Writer, header, listing, marks_of, record
@@ -64,7 +66,7 @@ class Backlog:
         self._holes: deque[tuple[int, int]] = deque()  # the corrupt ones of these: first number, count
 
     def open(self) -> Opened:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         self._position = Position(self._folder)
         for left in self._folder.glob(f"*{NEW}"):
             left.unlink()

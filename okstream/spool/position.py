@@ -9,8 +9,7 @@ from pathlib import Path
 from zlib import crc32
 
 from okstream.errors import SpoolError
-
-from .segments import sync_folder
+from okstream.files.disk import sync_folder
 
 NAME = "position"
 BYTES = 1024

@@ -21,6 +21,7 @@ from zlib import crc32
 import orjson
 
 from okstream.errors import SpoolError
+from okstream.files.disk import sync_folder
 
 SUFFIX = ".spool"
 NEW = ".new"
@@ -262,15 +263,6 @@ class Cursor:
             wanted = min(max(length, _CHUNK), self.segment.size - offset)
             self._data, self._base = os.pread(self._file, wanted, offset), offset
         return len(self._data) - (offset - self._base) >= length
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names of `folder`."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _written(descriptor: int, data: bytes, offset: int) -> tuple[int, OSError | None]:
