@@ -17,7 +17,7 @@ from statistics import quantiles
 
 from okstream.entries import Entry
 from okstream.fanout import Fanout
-from okstream.fanout.pump import Surroundings
+from okstream.fanout.surroundings import Surroundings
 from okstream.options import MIB, LaneOptions
 from okstream.statements import Statements
 

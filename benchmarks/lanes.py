@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from okstream.entries import Entry
 from okstream.fanout import Fanout
-from okstream.fanout.pump import Surroundings
+from okstream.fanout.surroundings import Surroundings
 from okstream.options import LaneOptions
 from okstream.statements import Statements
 

@@ -23,7 +23,7 @@ from .errors import ConfigError, SubscriptionRefusedError
 from .fanout import Fanout, Flow
 from .fanout.iteration import Iteration
 from .fanout.lanes import Lanes
-from .fanout.pump import Surroundings
+from .fanout.surroundings import Surroundings
 from .feed import Delivery
 from .following import Following
 from .inflate import CAP

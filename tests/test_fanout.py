@@ -18,8 +18,8 @@ from okstream.errors import ConfigError, SinkError
 from okstream.fanout import Fanout
 from okstream.fanout.lane import Lane
 from okstream.fanout.lanes import Lanes
-from okstream.fanout.pump import Surroundings
 from okstream.fanout.rendering import records
+from okstream.fanout.surroundings import Surroundings
 from okstream.feed import Feed
 from okstream.feed.continuity import Delivery
 from okstream.feed.source import Source

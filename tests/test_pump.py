@@ -16,7 +16,8 @@ from core.exchange import RECV, STATEMENTS, book, feed, push, source, ticker, tr
 from okstream import testing
 from okstream.entries import Entry
 from okstream.errors import ConfigError, ReaderGoneError, RejectedError, ReopenError, RetryError, SinkError
-from okstream.fanout.pump import Pump, Surroundings
+from okstream.fanout.pump import Pump
+from okstream.fanout.surroundings import Surroundings
 from okstream.feed import Feed
 from okstream.feed.continuity import Delivery
 from okstream.feed.source import Source

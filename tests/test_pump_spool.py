@@ -1,6 +1,7 @@
 """A lane by way of the disk: order, what a restart finds there, and what has no room there."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,41 @@ def test_what_follows_a_rejected_record_closes_the_gap_that_was_opened_at_once(t
         put(one, lived(), 1, 2, 3, 4, 5)
         await over(one, running)
         assert sink.data == ["2", "open sink None..None", "closed sink None..4", "4", "5"]
+
+    asyncio.run(scenario())
+
+
+def test_after_a_kill_changes_of_a_book_that_lost_one_are_left_out_up_to_its_next_snapshot(tmp_path: Path):
+    """The disk as it is while the gap is said is what a process finds that comes after a kill."""
+
+    class Copying(Gate):
+        async def write(self, batch: Sequence[Entry]) -> None:
+            if batch[0].type == "gap" and not (tmp_path / "left").exists():
+                shutil.copytree(tmp_path / "spool", tmp_path / "left")
+            self.script = [RejectedError("bad", {0: "too large"})] if batch[0].fields.get("seq") == 2 else []
+            await super().write(batch)
+
+    async def scenario() -> None:
+        options: Any = {"spool_always": True, "batch_records": 1}
+        sink, source = Copying(), lived("book:BTC-USDT")
+        one = pump(sink, spool=tmp_path / "spool", **options)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        pushes = [book("snapshot", -1, 1), book("update", 1, 2), book("update", 2, 3), book("snapshot", -1, 4)]
+        for message in pushes:
+            one.lane.put(source.push(message, RECV))
+        await until(lambda: one.state.spooled >= 4)
+        sink.gate.set()
+        await over(one, running)
+        assert sink.data == ["1", "open sink 1..None", "closed sink 1..4", "4"]
+
+        sink = Scripted()
+        one = pump(sink, spool=tmp_path / "left", **options)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        await until(lambda: one.state.spooled == 0)
+        await over(one, running)
+        assert sink.data == ["open sink 1..None", "closed sink 1..4", "4"]
 
     asyncio.run(scenario())
 

@@ -408,6 +408,25 @@ async def test_a_spool_knows_the_last_of_each_key_that_was_acknowledged(tmp_path
     assert done == {"ab"[number % 2]: str(number) for number in range(acked)}
 
 
+async def test_a_note_is_kept_as_it_was_written_last_or_not_at_all(tmp_path):
+    for turn, note in enumerate([b"", b"one", b"two" * 1000, b""]):
+        spool = Spool(tmp_path, limit=MIB)
+        assert (await spool.open()).note == ([b"", b"one", b"two" * 1000, b""][turn - 1] if turn else b"")
+        before = spool.bytes
+        await spool.note(b"something else")
+        await spool.note(note)
+        assert spool.bytes == before + len(note) - len([b"", b"one", b"two" * 1000][turn - 1] if turn else b"")
+        await spool.close()
+    spool = Spool(tmp_path, limit=MIB)
+    await spool.open()
+    await spool.note(b"whole")
+    await spool.close()
+    data = (tmp_path / "note").read_bytes()
+    (tmp_path / "note").write_bytes(data[:-1] + b"#")
+    assert (await spool.open()).note == b""
+    await spool.close()
+
+
 # -- a process that is killed
 
 

@@ -12,7 +12,8 @@ from ..records import Book, Native, Ticker, Trade
 from ..sinks import Sink
 from ..states import SinkState
 from .lane import Lane
-from .pump import Pump, Surroundings
+from .pump import Pump
+from .surroundings import Surroundings
 
 _TIMED = frozenset({Ticker, Trade, Book})
 

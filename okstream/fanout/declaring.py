@@ -5,7 +5,7 @@ What a sink's stream says of records that its lane had and the sink has not, lin
 directly before the next line of the same subscription.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from ..channels import Subscription
@@ -181,12 +181,30 @@ class Holes:
         self._doubted: set[Key] | None = None
         self._suspects: list[Key] = []
         self._said: dict[Key, Gap] = {}
+        self._again: list[Entry] = []
         self._statements = statements
         self._wall_ns = wall_ns
         self._renew = renew
 
     def __bool__(self) -> bool:
         return bool(self._holes) or self._doubted is not None
+
+    @property
+    def said(self) -> dict[Key, Gap]:
+        """The gaps of which only the first line was told."""
+        return dict(self._said)
+
+    def resume(self, said: Mapping[Key, Gap]) -> None:
+        """
+        A process before this one told the first line of these: it comes again, as nobody knows whether it got there.
+
+        Of books changes are left out up to the next snapshot.
+        """
+        if self._silent:
+            return
+        self._said |= said
+        self._holes |= {which: _Hole((gap.after, gap.after_ts), True, None) for which, gap in said.items()}
+        self._again += [Entry(encode(gap), gap) for gap in said.values()]
 
     def add(self, entry: Entry, after: Entry | None, until: Entry | None = None) -> None:
         """`entry` is missing: between `after` and, if it was written already, `until`."""
@@ -206,7 +224,7 @@ class Holes:
 
     def now(self, last: Callable[[Key], Entry | None]) -> list[Entry]:
         """Return what can be said at once, so that it is written before anything that follows is: see `tend`."""
-        told: list[Entry] = []
+        told, self._again = self._again, []
         for which in self._suspects:
             if which not in self._holes:
                 told += self._opened(which, place(last(which)))
@@ -228,12 +246,11 @@ class Holes:
                 continue
             which = key(entry)
             hole = self._holes.get(which)
-            if hole is None and self._doubted is not None and which not in self._doubted:
+            if self._doubted is not None and which not in self._doubted:
                 self._doubted.add(which)
-                hole = self._suspected(entry, last(entry))
-                if hole is not None:
+                if hole is None and (hole := self._suspected(entry, last(entry))) is not None:
                     self._holes[which] = hole
-                elif which in self._said:
+                elif hole is None and which in self._said:
                     told += self._gap(which, (None, None), place(entry))
             if hole is not None:
                 if hole.book and is_change(entry):

@@ -7,10 +7,7 @@ mistake of its own, its lane is let go, and all others go on.
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..entries import Entry
@@ -26,7 +23,6 @@ from ..errors import (
 )
 from ..options import LaneOptions, check
 from ..sinks import Remembering, Sink
-from ..statements import Statements
 from ..states import Condition, SinkState
 from .batching import Batch, Batches
 from .closing import CLOSING, Closing
@@ -36,6 +32,7 @@ from .lane import Lane
 from .rejects import Rejects
 from .spooling import Spooling
 from .steps import timed
+from .surroundings import Surroundings
 from .threaded import Threaded
 
 log = logging.getLogger("okstream.sinks")
@@ -44,16 +41,6 @@ SLOW = 0.05
 """Seconds that a step of a sink's `write` may hold the loop without being counted."""
 
 _WARN_EVERY = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all pumps of a stream share: numbers of gaps, the wall clock, randomness, and a clock of steps."""
-
-    statements: Statements
-    wall_ns: Callable[[], int]
-    chance: random.Random
-    clock: Callable[[], float] = time.perf_counter
 
 
 class Pump:
@@ -160,6 +147,7 @@ class Pump:
         try:
             if self._spooling is not None:
                 await self._spooling.open()
+                self._rejects.resume(self._spooling.acknowledged)
             if self.options.on_start != "retry":
                 await self._open()
         except (SinkError, OSError) as error:
@@ -287,7 +275,7 @@ class Pump:
         attempt = 0
         while True:
             if self._holes:
-                pending = self._around_holes(batch, pending)
+                pending = await self._around_holes(batch, pending)
             if not pending:
                 break
             self._pending = pending
@@ -376,10 +364,13 @@ class Pump:
         else:
             self._spooling.part(batch, data)
 
-    def _around_holes(self, batch: Batch, pending: Sequence[Entry]) -> Sequence[Entry]:
+    async def _around_holes(self, batch: Batch, pending: Sequence[Entry]) -> Sequence[Entry]:
         before = self._holes.dropped
         told = self._rejects.tend(pending)
         self._part(batch, self._holes.dropped - before)
+        if self._spooling is not None:
+            self._pending = told
+            await self._spooling.hold()
         return told
 
     def _stepped(self, seconds: float) -> None:

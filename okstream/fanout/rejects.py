@@ -46,6 +46,10 @@ class Rejects:
         self._last: dict[object, Entry] = {}
         self._read: dict[Key, Entry] = {}
 
+    def resume(self, acknowledged: Mapping[Key, Entry]) -> None:
+        """A process before this one wrote these last."""
+        self._read |= acknowledged
+
     def remember(self, written: Sequence[Entry]) -> None:
         """All of `written` is where it shall be."""
         if self._read_back:

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from ..entries import Entry, unpack
 from ..errors import SpoolError, SpoolFullError
@@ -16,12 +15,11 @@ from ..options import LaneOptions
 from ..records import Gap
 from ..sinks import Proven
 from ..spool import Corrupt, Spool
-from ..spool.proofs import Acknowledged, mark, proven
+from ..spool.proofs import Acknowledged, heads, mark, noted, proven, said
 from .batching import Batch, Batches
-from .declaring import Holes, Key, Starts, is_data, key, remember
-
-if TYPE_CHECKING:
-    from .pump import Surroundings
+from .declaring import Holes, Key, Starts, is_data, remember
+from .refused import Refused
+from .surroundings import Surroundings
 
 log = logging.getLogger("okstream.sinks")
 
@@ -37,6 +35,8 @@ class Spooling:
     """
     Hands out what waits in the lane of `batches`, by way of a spool where it has to be.
 
+    `acknowledged` is the last of each subscription that its sink had of what an earlier process put on the disk.
+
     Args:
         starts, holes: say what is missing; of what the disk has no room for, and of what it spoilt.
         failed: told that the disk is full, and that this is to be the end.
@@ -49,11 +49,12 @@ class Spooling:
         name: str,
         starts: Starts,
         holes: Holes,
-        around: "Surroundings",
+        around: Surroundings,
         failed: Callable[[SpoolError], None],
     ) -> None:
         self._failed = failed
         assert options.spool is not None
+        self.acknowledged: dict[Key, Entry] = {}
         self.corrupt = 0
         self._name = name
         self._options = options
@@ -62,13 +63,11 @@ class Spooling:
         self._starts = starts
         self._holes = holes
         silent = not options.statements
-        self._refused = Holes("overflow", around.statements, around.wall_ns, self._lane.renew, silent)
-        self._refusals = 0
         self._last: dict[Key, Entry] = {}
+        self._refused = Refused(around, self._lane.renew, silent, self._last)
         self._marked: set[Key] = set()
         self._done = Acknowledged()
-        self._unclosed: dict[str, Entry] = {}
-        self._unopened: set[str] = set()
+        self._noted: dict[Key, Gap] = {}
         self._chance = around.chance
         self._spool = Spool(options.spool, limit=options.spool_bytes, when_full=options.spool_full, mark=mark)
         self._resumed = Starts(around.statements, around.wall_ns)
@@ -101,7 +100,7 @@ class Spooling:
     @property
     def lost(self) -> int:
         """Records that the disk had no room for, or spoilt."""
-        return self._refusals + self._refused.dropped + self.corrupt
+        return self._refused.lost + self.corrupt
 
     async def open(self) -> None:
         """Take the disk's folder, and know what is in it; raises SpoolError."""
@@ -113,6 +112,9 @@ class Spooling:
             self._marked = {(one.venue, one.channel, one.inst, one.account) for one in known}
         if self._options.spool_always:
             self._done = Acknowledged(opened.done)
+        self.acknowledged = heads(opened.done)
+        self._noted = said(opened.note)
+        self._holes.resume(self._noted)
         if opened.torn:
             log.warning("%s: %d torn bytes were cut off its spool", self._name, opened.torn)
 
@@ -186,8 +188,13 @@ class Spooling:
             self._busy = True
             self._overflow()
 
+    async def hold(self) -> None:
+        """What is said of losses and not closed yet is known to the disk before the sink gets it."""
+        await self._note(self._noted | self._holes.said)
+
     async def done(self, batch: Batch) -> None:
         """See Batches."""
+        await self._note(self._holes.said)
         if batch is self._read:
             self._read = None
             await self._acknowledge()
@@ -258,20 +265,16 @@ class Spooling:
         self._batches.done(batch)
         if not self._whole:
             known = set(map(id, self._kept or ()))
-            self._refusals += sum(is_data(entry) for entry in batch.entries if id(entry) not in known)
+            self._refused.records += sum(is_data(entry) for entry in batch.entries if id(entry) not in known)
 
     async def _append(self, batch: Batch) -> None:
         """Put a batch on the disk; raises SpoolFullError where that is to be the end."""
         self._feeding = True
         try:
-            entries = self._told(batch.entries)
+            entries = self._refused.tend(batch.entries)
             accepted = await self._accepted([entry.pack() for entry in entries])
             remember(self._last, entries[:accepted])
-            for at, entry in enumerate(entries):
-                if at >= accepted:
-                    self._refuse(entry)
-                elif isinstance(entry.about, Gap):
-                    self._unclosed.pop(entry.about.gap, None)
+            self._refused.take(entries, accepted)
             if accepted < len(entries):
                 self._alarm("%s: its spool is full; %d records are lost, and declared", len(entries) - accepted)
             self._batches.done(batch)
@@ -279,42 +282,12 @@ class Spooling:
             self._feeding = False
             self._changed.set()
 
-    def _refuse(self, entry: Entry) -> None:
-        """There is no room for `entry`: what it says is said later, or by what is said of data that had no room."""
-        about = entry.about
-        if is_data(entry):
-            self._refusals += 1
-        elif not isinstance(about, Gap):
-            return
-        elif about.state == "closed" and about.gap not in self._unopened:
-            self._unclosed[about.gap] = entry
-            return
-        elif about.state == "closed":
-            self._unopened.discard(about.gap)
-        else:
-            self._unopened.add(about.gap)
-        if entry.channel is not None:
-            self._refused.add(entry, self._last.get(key(entry)))
-
-    def _told(self, entries: list[Entry]) -> list[Entry]:
-        """Return `entries` with what is said of those before them that had no room."""
-        if self._unclosed or self._unopened:
-            kept: list[Entry] = list(self._unclosed.values())
-            for entry in entries:
-                about = entry.about
-                if isinstance(about, Gap) and about.state == "closed" and about.gap in self._unopened:
-                    self._unopened.discard(about.gap)  # another gap says it already
-                else:
-                    kept.append(entry)
-            entries = kept
-        return self._refused.tend(entries, lambda entry: self._last.get(key(entry)))
-
     def _direct(self, batch: Batch) -> Batch:
         """Return `batch`, which does not go by way of the disk, with what is said of what had no room there."""
-        if self._refused or self._unclosed or self._unopened:
+        if self._refused:
             before = self._refused.dropped
-            batch.entries = self._told(batch.entries)
-            self._unclosed.clear()
+            batch.entries = self._refused.tend(batch.entries)
+            self._refused.take(batch.entries, len(batch.entries))
             self._batches.part(batch, self._refused.dropped - before)
         if self._resumed and self._options.statements:
             before = sum(map(is_data, batch.entries))
@@ -324,8 +297,7 @@ class Spooling:
 
     def _last_words(self) -> Batch | None:
         """Return what is still to be said of what had no room, once nothing follows it; None for nothing."""
-        said = [*self._unclosed.values(), *self._refused.unsaid()]
-        self._unclosed.clear()
+        said = self._refused.unsaid()
         return Batch(said, 0) if said else None
 
     async def _accepted(self, payloads: list[bytes]) -> int:
@@ -383,6 +355,16 @@ class Spooling:
     async def _acknowledge(self) -> None:
         items, self._items = self._items, 0
         await self._acknowledged(self._spool.ack(items))
+
+    async def _note(self, gaps: dict[Key, Gap]) -> None:
+        if gaps == self._noted:
+            return
+        try:
+            await self._spool.note(noted(gaps.values()))
+        except SpoolError as error:
+            self._alarm("%s: a gap may stay open if this process is killed: %s", error)
+        else:
+            self._noted = gaps
 
     async def _acknowledged(self, work: Awaitable[None]) -> None:
         try:

@@ -20,7 +20,7 @@ import orjson
 from okstream.errors import ConfigError, JournalError
 from okstream.fanout import Fanout
 from okstream.fanout.lanes import Lanes
-from okstream.fanout.pump import Surroundings
+from okstream.fanout.surroundings import Surroundings
 from okstream.feed import Feed
 from okstream.feed.continuity import Delivery
 from okstream.journal.strangers import stranger

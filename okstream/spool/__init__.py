@@ -21,7 +21,7 @@ from typing import Literal, TypeVar
 
 from okstream.errors import ConfigError, SpoolError, SpoolFullError
 
-from .backlog import Backlog, Item, Mark, Opened, Payloads
+from .backlog import Backlog, Item, Mark, Note, Opened, Payloads
 from .segments import Corrupt
 
 __all__ = ["SEGMENT_BYTES", "Corrupt", "Item", "Mark", "Opened", "Spool"]
@@ -43,7 +43,7 @@ class Spool:
 
     Args:
         folder: is made if need be.
-        limit: bound of all its files together, bytes.
+        limit: bound of all its files together, bytes; only a note is never refused for it.
         segment_bytes: where the next segment begins, at the latest at an eighth of `limit`.
         when_full: what `append` does with what there is no room for: `drop` accepts less, `stop` raises.
         mark: the key of what a payload is about, and what is to be remembered of the last one of that key. It is called
@@ -146,6 +146,15 @@ class Spool:
             SpoolError: see `ack`.
         """
         await self._do(lambda: self._files.skip(count))
+
+    async def note(self, text: Note) -> None:
+        """
+        Keep `text` beside what waits, in place of what was kept there before; the disk has it when this returns.
+
+        Raises:
+            SpoolError: what was kept before still is.
+        """
+        await self._do(lambda: self._files.note(text))
 
     async def close(self) -> None:
         """

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from okstream.files.disk import make_folder
 
-from . import position
+from . import note, position
 from .position import Position
 from .segments import NEW, OVERHEAD, Corrupt, Cursor, Segment, Writer, header, listing, marks_of, record
 
 Mark = Callable[[bytes], tuple[str, str] | None]
 Payloads = Sequence[bytes]
+Note = bytes
 Item = bytes | Corrupt
 
 _SHARE = 8
@@ -32,6 +33,7 @@ class Opened:
         torn: bytes that were cut off behind the last whole record.
         marks: what `mark` said last, for each key, of all that was ever appended, also where that is long gone.
         done: the same of what is acknowledged; nothing where that is corrupt.
+        note: what was kept beside it last.
     """
 
     waiting: int
@@ -39,6 +41,7 @@ class Opened:
     torn: int
     marks: dict[str, str]
     done: dict[str, str]
+    note: bytes
 
 
 class Backlog:
@@ -63,6 +66,7 @@ class Backlog:
         self._writer: Writer | None = None
         self._cursor: Cursor | None = None
         self._handed = 0  # read and not acknowledged
+        self._noted = 0  # bytes
         self._holes: deque[tuple[int, int]] = deque()  # the corrupt ones of these: first number, count
 
     def open(self) -> Opened:
@@ -76,12 +80,14 @@ class Backlog:
         self.acked = self.read_to = first if self._position.acked is None else self._position.acked
         self.next = max(end, self.acked)
         corrupt += max(min(first, self.next) - self.acked, 0)  # whose files have vanished
-        self.bytes = position.BYTES + sum(segment.size for segment in segments)
+        noted = note.read(self._folder)
+        self._noted = len(noted)
+        self.bytes = position.BYTES + self._noted + sum(segment.size for segment in segments)
         self._segments = deque(segments)
         self._handed = 0
         self._holes.clear()
         self._trim()
-        return Opened(self.next - self.acked, corrupt, torn, dict(self._marks), self._done())
+        return Opened(self.next - self.acked, corrupt, torn, dict(self._marks), self._done(), noted)
 
     def append(self, payloads: Payloads) -> tuple[int, OSError | None]:
         accepted, error = 0, None
@@ -142,6 +148,11 @@ class Backlog:
         assert self._position is not None
         self._position.write(self.acked)
         self._trim()
+
+    def note(self, text: bytes) -> None:
+        note.write(self._folder, text)
+        self.bytes += len(text) - self._noted
+        self._noted = len(text)
 
     def close(self) -> None:
         self._seal()

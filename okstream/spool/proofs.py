@@ -1,11 +1,14 @@
 """What a spool remembers of the last entry of each subscription, and what that proves after a restart."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 
 import orjson
 
+from okstream.encoding import encode
 from okstream.entries import Entry, Head
-from okstream.fanout.declaring import place
+from okstream.fanout.declaring import Key, key, place
+from okstream.records import Gap
 from okstream.sinks import Proven
 
 _STATEMENTS = (b'"gap",', b'"status",')
@@ -29,13 +32,29 @@ def mark(payload: bytes) -> tuple[str, str] | None:
 
 def proven(marks: Mapping[str, str]) -> list[Proven]:
     """Return what marks prove: the last of each subscription that the spool has accepted."""
-    found = []
-    for said in marks.values():
-        about = Head(*orjson.loads(said))
-        if about.channel is not None:
-            last = place(Entry(b"", about))
-            found.append(Proven(about.venue, about.channel, about.inst, about.account, *last, about.identity))
-    return found
+    return [
+        Proven(venue, channel, inst, account, *place(entry), entry.identity)
+        for (venue, channel, inst, account), entry in heads(marks).items()
+        if channel is not None
+    ]
+
+
+def heads(marks: Mapping[str, str]) -> dict[Key, Entry]:
+    """Return the same as entries without their lines, by subscription."""
+    entries = [Entry(b"", Head(*orjson.loads(said))) for said in marks.values()]
+    return {key(entry): entry for entry in entries}
+
+
+def noted(gaps: Iterable[Gap]) -> bytes:
+    """Return the note that `said` reads."""
+    return b"".join(map(encode, gaps))
+
+
+def said(note: bytes) -> dict[Key, Gap]:
+    """Return the gaps of a note, by subscription."""
+    names = [field.name for field in fields(Gap) if field.init]
+    gaps = [Gap(*(one.get(name) for name in names)) for one in map(orjson.loads, note.splitlines())]
+    return {(gap.venue, gap.channel, gap.inst, gap.account): gap for gap in gaps}
 
 
 class Acknowledged:

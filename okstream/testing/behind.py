@@ -10,7 +10,8 @@ from typing import Any
 from okstream.channels import Subscription
 from okstream.dialects import load
 from okstream.entries import Entry
-from okstream.fanout.pump import Pump, Surroundings
+from okstream.fanout.pump import Pump
+from okstream.fanout.surroundings import Surroundings
 from okstream.feed.continuity import Continuity, Delivery
 from okstream.options import LaneOptions
 from okstream.records import AnyRecord, DataRecord, Gap, Native, Statement, Trade

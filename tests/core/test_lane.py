@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from okstream.entries import Entry
 from okstream.fanout import Fanout
 from okstream.fanout.lane import Lane
-from okstream.fanout.pump import Surroundings
 from okstream.fanout.rendering import entries
+from okstream.fanout.surroundings import Surroundings
 from okstream.feed import Delivery, Feed
 from okstream.feed.source import Source
 from okstream.options import LaneOptions

@@ -163,15 +163,19 @@ def _parts(own: Iterable[AnyRecord], truth: Truth) -> dict[int, list[AnyRecord]]
     now = -1
     opened: Gap | None = None
     inner: set[str] = set()
+    over: set[str] = set()
 
     def close(recv: int) -> None:
         nonlocal opened
         if opened is not None:
             said.append(replace(opened, state="closed", recv=recv))
+            over.add(opened.gap)
             opened = None
 
     for record in own:
         if isinstance(record, Gap):
+            if record.gap in over:
+                continue  # what a process could not have is closed by the one after it
             if record.state == "open":
                 if opened is not None and opened.gap.rpartition("-")[0] != record.gap.rpartition("-")[0]:
                     close(record.recv)
