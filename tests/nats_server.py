@@ -56,7 +56,7 @@ class NatsServer:
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen([BINARY, "-c", self._config], stdout=log, stderr=log)
         until = time.monotonic() + _START
-        while not self._greets():
+        while not self.greets():
             assert self._process.poll() is None, (self.folder / "server.log").read_text()
             assert time.monotonic() < until, "nats-server does not answer"
             time.sleep(0.01)
@@ -66,7 +66,8 @@ class NatsServer:
         """The one that runs now."""
         return self._process
 
-    def _greets(self) -> bool:
+    def greets(self) -> bool:
+        """Whether it answers."""
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as probe:
             probe.settimeout(1.0)
             return probe.recv(4) == b"INFO"

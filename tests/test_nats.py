@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 import trustme
-from nats_server import NatsServer, Wire, api, free_port, nats_server, once_each_in_order, stored, trades, watching
+from nats_server import (
+    Deliverer,
+    NatsServer,
+    Wire,
+    api,
+    free_port,
+    nats_server,
+    once_each_in_order,
+    stored,
+    trades,
+    until,
+    watching,
+)  # fmt: skip
 
 from okstream.entries import Entry, Head, raw
 from okstream.errors import RejectedError, ReopenError, RetryError, SinkError
@@ -231,9 +243,10 @@ async def test_a_full_stream_that_refuses_the_new_takes_them_once_there_is_room(
 # Who is let in
 
 
-async def test_a_server_that_is_down_may_come_back(server: NatsServer):
+@pytest.mark.parametrize("jetstream", [True, False], ids=["JetStream", "plain"])
+async def test_a_server_that_is_down_may_come_back(server: NatsServer, jetstream: bool):
     server.kill()
-    sink = Nats(servers=server.url)
+    sink = Nats(servers=server.url, jetstream=jetstream)
     with pytest.raises(RetryError, match=f"127.0.0.1:{server.port}"):
         await sink.open()
     await sink.close()
@@ -397,6 +410,37 @@ async def test_plain_nats_counts_nothing_as_sent_that_the_server_has_not_seen(tm
             await sink.write(trades(10))
         assert sink.stored == 10
         await sink.close()
+
+
+async def test_plain_nats_writes_again_what_the_server_may_not_have_seen(tmp_path: Path):
+    """It is killed and frozen; who listens then has everything, some of it twice, under the same identity."""
+    with nats_server(tmp_path / "plain", jetstream=False) as server:
+        sink = Nats(servers=server.url, jetstream=False, ack_timeout=0.3, connect_timeout=0.3)
+        await sink.open()
+        deliverer, heard = Deliverer(sink, batch=10), dict[bytes, str]()
+        await deliverer.deliver(trades(10))
+        server.kill()
+        load = asyncio.create_task(deliverer.deliver([*trades(50, first=10), poison(2 << 20)]))
+        await until(lambda: len(deliverer.errors) > 0)
+        server.start()
+        await asyncio.wait_for(load, 20)
+        async with watching(server) as client:
+            subscription = await client.subscribe("okstream.>")
+            await client.flush()
+            server.freeze()
+            load = asyncio.create_task(deliverer.deliver(trades(50, first=60)))
+            failures = len(deliverer.errors)
+            await until(lambda: len(deliverer.errors) > failures)
+            server.thaw()
+            await asyncio.wait_for(load, 20)
+            await sink.close()
+            while len(heard) < 50:
+                message = await subscription.next_msg(timeout=5)
+                identity = message.headers["Nats-Msg-Id"]
+                assert heard.setdefault(message.data, identity) == identity
+        assert list(heard) == [entry.line.rstrip() for entry in trades(50, first=60)]
+        assert len(set(heard.values())) == 50
+        assert len(deliverer.rejected) == 1
 
 
 async def test_plain_nats_says_what_is_forbidden(guarded: NatsServer, tmp_path: Path):

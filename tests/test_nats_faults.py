@@ -3,13 +3,17 @@
 import asyncio
 import logging
 import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import uvloop
-from nats_server import Deliverer, NatsServer, Wire, api, nats_server, once_each_in_order, stored, trades, until
+from nats_server import BINARY, Deliverer, NatsServer, Wire, api, nats_server, once_each_in_order, stored, trades, until
+from test_spool import mountable
 
 from okstream.errors import ReopenError, RetryError
 from okstream.sinks.nats import Nats
@@ -261,6 +265,82 @@ async def test_a_stream_that_was_deleted_and_shall_not_be_made_is_waited_for(ser
     await asyncio.wait_for(load, 10)
     await sink.close()
     assert await once_each_in_order(server, entries)
+
+
+# The server's disk
+
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=24m tmpfs "$1"
+while :; do "$2" -c "$3" & wait $!; done
+"""
+"""Runs a server on a file system of its own, again and again, until all of it is killed."""
+
+
+class SmallDisk(NatsServer):
+    """A server whose disk has 24 MiB, which can be full."""
+
+    def start(self) -> None:
+        self.place = self.folder / "store"
+        self.place.mkdir()
+        command = [
+            "unshare",
+            "-Urm",
+            "sh",
+            "-c",
+            ON_A_SMALL_DISK,
+            "sh",
+            self.place,
+            BINARY,
+            self.folder / "server.conf",
+        ]
+        with (self.folder / "server.log").open("ab") as log:
+            self.shell = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        until = time.monotonic() + 10
+        while not self.greets():
+            assert time.monotonic() < until, (self.folder / "server.log").read_text()
+            time.sleep(0.01)
+
+    def fill(self) -> None:
+        with self.filler.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    @property
+    def filler(self) -> Path:
+        return Path(f"/proc/{self.number}/root{self.place}/filler")
+
+    @property
+    def number(self) -> int:
+        return int((self.folder / "pid").read_text())
+
+    def again(self) -> None:
+        """kill -9; it is started at once."""
+        os.kill(self.number, signal.SIGKILL)
+
+    def stop(self) -> None:
+        os.killpg(self.shell.pid, signal.SIGKILL)
+        self.shell.wait()
+
+
+@pytest.mark.skipif(not mountable(), reason="no namespaces for users on this machine")
+async def test_a_server_whose_disk_was_full_has_everything_once_after_a_restart_with_room(tmp_path: Path):
+    """nats-server 2.15 takes nothing more until it is restarted, though there is room."""
+    store = f'jetstream {{ store_dir: "{tmp_path}/store" }}\npid_file: "{tmp_path}/pid"'
+    with SmallDisk(tmp_path, store, jetstream=False) as server:
+        sink = Nats(servers=server.url, ack_timeout=0.3)
+        await sink.open()
+        deliverer, entries = Deliverer(sink), trades(3000)
+        await deliverer.deliver(entries[:1000])
+        server.fill()
+        load = asyncio.create_task(deliverer.deliver(entries[1000:]))
+        await until(lambda: len(deliverer.errors) >= 3)
+        assert sink.stored < 3000
+        server.filler.unlink()
+        server.again()
+        await asyncio.wait_for(load, 20)
+        await sink.close()
+        assert deliverer.rejected == []
+        assert await once_each_in_order(server, entries)
 
 
 # Two instances
