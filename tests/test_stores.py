@@ -1,6 +1,6 @@
 """Several stores at once, in real processes: what each holds, with the gaps it was told of, is all there was."""
 
-from stores.judging import judged
+from stores import judging, texts
 from stores.plan import Plan, Store, Stroke
 from stores.runs import play
 from support.filed import unfinished
@@ -8,7 +8,7 @@ from support.filed import unfinished
 STORES = (
     Store("archive", "file", {"path": "{channel}/{inst}/{date}-{hour}.jsonl.zst", "batch_records": 99, "linger": 0.05}),
     Store("broker", "nats", {"batch_records": 100, "spool_always": True, "ack_timeout": 0.5}, "always"),
-    Store("out", "stdout", {"batch_records": 100, "lane_records": 50, "when_full": "drop_oldest"}),
+    Store("out", "stdout", {"batch_records": 100, "lane_records": 50, "when_full": "drop_oldest", "form": "raw"}),
 )  # fmt: skip
 
 FAULTS = (
@@ -22,26 +22,35 @@ FAULTS = (
 
 
 def test_a_file_and_a_broker_hold_all_there_was_or_say_what_they_lack_after_kills_of_both(tmp_path):
-    shown = play(Plan(1, "okx-v5", 1, "zero", STORES, FAULTS, in_turn=True, calm=0.0), tmp_path)
+    shown = play(Plan(1, "okx-v5", 1, "zero", STORES, FAULTS, in_turn=True, calm=0.0, account=True), tmp_path)
     assert not unfinished(tmp_path / "data")
     assert {"broker-kill", "SIGKILL", "drop", "broker-stop", "reader"} <= shown.faults.keys()
     assert shown.counts["restarts"] == shown.counts["acknowledgements lost"] == 1
     archive, broker, out = (shown.stores[store.name] for store in STORES)
     for one in (archive, broker, out):
         assert one.again == 0, "nothing is written to them twice"
+    for one in (archive, broker):
         assert one.report.checked, "no book was compared, so nothing was shown"
-    assert archive.last == broker.last, "it ended as asked, but not all is written"
+        assert {"orders", "fills", "account"} <= {sub.channel for sub, _ in one.last}, "nothing of the account"
+    assert once(archive.last) == once(broker.last), "it ended as asked, but not all is written"
     assert archive.missing, "nothing was lost, so nothing was shown"
     assert {"start", "disconnected"} <= archive.report.reasons.keys()
     assert "overflow" in out.report.reasons, "nothing was dropped, so nothing was shown"
-    wrong = falsified(shown.lines["broker"])
-    assert [what for what, lines in wrong.items() if passes(lines, shown.truth)] == []
+    for store, wrong in ((STORES[1], falsified), (STORES[2], falsified_texts)):
+        lines = shown.lines[store.name]
+        assert passes(store, lines, shown.truth)
+        assert [what for what, these in wrong(lines).items() if passes(store, these, shown.truth)] == []
 
 
-def passes(lines, truth):
-    """Return whether these lines of the broker are held for right."""
+def once(last):
+    """Return `last` without what a broker stores once though it was shown again."""
+    return {whose: record for whose, record in last.items() if whose[0].channel not in ("account", "positions")}
+
+
+def passes(store, lines, truth):
+    """Return whether these lines of a store are held for right."""
     try:
-        judged(STORES[1], lines, truth)
+        (texts if store.raw else judging).judged(store, lines, truth)
     except AssertionError:
         return False
     return True
@@ -52,14 +61,40 @@ def falsified(lines):
     trades = [at for at, line in enumerate(lines) if b'"channel":"trades-all","inst":"BTC-USDT"' in line]
     trades = [at for at in trades if lines[at].startswith(b'{"type":"trade"')]
     changes = [at for at, line in enumerate(lines) if b'"action":"update"' in line]
+    orders = [
+        at for at, line in enumerate(lines) if line.startswith(b'{"type":"order"') and b'"state":"filled"' in line
+    ]
     one, other, change = trades[len(trades) // 2], trades[len(trades) // 2 + 1], changes[len(changes) // 2]
+    order = orders[len(orders) // 2]
     swapped = list(lines)
     swapped[one], swapped[other] = lines[other], lines[one]
     return {
         "a trade is missing": [*lines[:one], *lines[one + 1 :]],
         "a change of a book is missing": [*lines[:change], *lines[change + 1 :]],
+        "an order was filled and nobody says so": [*lines[:order], *lines[order + 1 :]],
+        "an order is another's": [*lines[:order], lines[order].replace(b'"main"', b'"other"'), *lines[order + 1 :]],
         "a price is another": [*lines[:one], lines[one].replace(b'"price":"6', b'"price":"7'), *lines[one + 1 :]],
         "two trades are not in order": swapped,
         "a trade is there twice": [*lines[: other + 1], lines[one], *lines[other + 1 :]],
+        "nothing is said of what is missing": [line for line in lines if not line.startswith(b'{"type":"gap"')],
+    }
+
+
+def falsified_texts(lines):
+    """Return the same of the exchange's own texts: where two changes of a book come one after the other."""
+    changes = [
+        at for at, line in enumerate(lines) if b'"channel":"books","instId":"BTC-USDT"},"action":"update"' in line
+    ]
+    a, b, c = next(
+        three for three in zip(changes, changes[1:], changes[2:], strict=False)
+        if not any(line.startswith(b'{"type":') for line in lines[three[0] : three[2]])
+    )  # fmt: skip
+    swapped = list(lines)
+    swapped[a], swapped[b] = lines[b], lines[a]
+    return {
+        "a text is missing": [*lines[:b], *lines[b + 1 :]],
+        "a text is another": [*lines[:b], lines[b].replace(b'"update"', b'"Update"'), *lines[b + 1 :]],
+        "two texts are not in order": swapped,
+        "a text is there twice": [*lines[: c + 1], lines[a], *lines[c + 1 :]],
         "nothing is said of what is missing": [line for line in lines if not line.startswith(b'{"type":"gap"')],
     }

@@ -9,7 +9,7 @@ import orjson
 from oracle import CADENCE
 from soak.faults import FAULTS
 
-from okstream.coverage import coverage
+from okstream.coverage import Interval, coverage
 from okstream.files.evidence import found, read, sources
 
 from .judging import TRADES, Held, Truth
@@ -48,7 +48,9 @@ def covered(store: Store, held: Held, lines: Iterable[bytes], truth: Truth, fold
     Raises:
         AssertionError: what is said to be complete is not, or what is not said to be is not explained by what happened.
     """
-    known = {one.sub[1:3]: one for one in coverage(sources(map(read, found([folder]))))}
+    known: dict[tuple[str, str | None], list[Interval]] = {}
+    for one in coverage(sources(map(read, found([folder])))):
+        known[one.sub[1:3]] = one.intervals
     times: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for line in lines:
         one = orjson.loads(line)
@@ -57,18 +59,19 @@ def covered(store: Store, held: Held, lines: Iterable[bytes], truth: Truth, fold
     lost = 0
     for feed in truth.feeds:
         sub = feed.sub
-        one = known.pop((sub.channel, sub.inst))
+        mine = [one for one in known if one[0] == sub.channel and sub.inst in (None, one[1])]
+        intervals = [interval for one in mine for interval in known.pop(one)]
         where = _Windows(store, truth, feed)
-        lacking = [(interval.since, interval.until) for interval in one.intervals if not interval.complete]
+        lacking = [(interval.since, interval.until) for interval in intervals if not interval.complete]
         for reason, since, until in ((reason, a, b) for whose, reason, a, b in held.spans if whose == sub):
             meets = any(_meet(since, until, *times) for times in lacking)
             assert meets, f"{sub}: coverage knows nothing of a gap for {reason}, {since} .. {until}"
-        for interval in one.intervals:
+        for interval in intervals:
             if not interval.complete and all(_explained(store, reason) for reason in interval.reasons):
                 name = f"{store.name}: what coverage misses of {sub}"
                 where.hold(name, interval.reasons, interval.since, interval.until)
         if sub.channel in TRADES:
-            lost += _complete(sub, one.intervals, times[sub.channel, sub.inst], truth.matches(feed, truth.scene.end))
+            lost += _complete(sub, intervals, times[sub.channel, sub.inst], truth.matches(feed, truth.scene.end))
     assert not known, f"coverage knows of {known}"
     return lost
 

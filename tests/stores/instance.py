@@ -5,16 +5,41 @@ import os
 import re
 import resource
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
 from pathlib import Path
 
 import orjson
 
+from okstream.channels import Subscription
+from okstream.dialects import Push, load
+
 TIMEOUT = 60.0
 _PIPE = 65536
 _ROOT = Path(__file__).parents[1]
 _WRITTEN = re.compile(r"sink (\w+): (\d+) records? written, (\d+) lost")
+
+
+class Topics:
+    """What a line is data of, by the keys of subscriptions that are served whatever happens: those of no account."""
+
+    def __init__(self, dialect: str, subs: Iterable[Subscription]) -> None:
+        self._dialect = load(dialect)
+        self._keys = {(sub.channel, sub.inst): self._dialect.traits(sub).key for sub in subs if sub.account is None}
+        self._all = set(self._keys.values())
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def of(self, line: bytes) -> set[str]:
+        """Return the keys; none for a gap or a status."""
+        if not line.startswith(b'{"type":'):
+            messages = self._dialect.read(line)
+            return self._all & {message.key for message in messages if isinstance(message, Push)}
+        head = orjson.loads(line)
+        key = self._keys.get((head["channel"], head["inst"]))
+        return set() if key is None or head["type"] in ("gap", "status") else {key}
 
 
 class Instance:
@@ -27,8 +52,9 @@ class Instance:
         told: what it said to people.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, out: int, began: float) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, out: int, began: float, topics: Topics) -> None:
         self.process = process
+        self.topics = topics
         self.began, self.asked = began, float("inf")
         self.lines: list[bytes] = []
         self.told: list[str] = []
@@ -37,14 +63,14 @@ class Instance:
         self._blocks = 0
         self._drained = asyncio.Event()
         self._come = asyncio.Event()
-        self._watched: list[set[tuple[str, str]]] = []
+        self._watched: list[set[str]] = []
         os.set_blocking(out, False)
         asyncio.get_running_loop().add_reader(out, self._read)
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls, config: Path) -> "Instance":
-        """Run okstream with the configuration in that file."""
+    async def start(cls, config: Path, topics: Topics) -> "Instance":
+        """Run okstream with the configuration in that file, which asks for `topics`."""
         reads, writes = os.pipe()
         fcntl(writes, F_SETPIPE_SZ, _PIPE)
         command = [sys.executable, "-m", "okstream", "run", "--config", str(config)]
@@ -56,7 +82,7 @@ class Instance:
             )
         finally:
             os.close(writes)
-        return cls(process, reads, began)
+        return cls(process, reads, began, topics)
 
     @property
     def alive(self) -> bool:
@@ -90,16 +116,16 @@ class Instance:
             most = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)[1]
             resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (0 if full else most, most))
 
-    async def written(self, subscriptions: int) -> bool:
-        """Wait until something of so many subscriptions has come out of it since; False where it ended before."""
-        kinds: set[tuple[str, str]] = set()
-        self._watched.append(kinds)
+    async def written(self) -> bool:
+        """Wait until something of each topic has come out of it since; False where it ended before."""
+        keys: set[str] = set()
+        self._watched.append(keys)
         async with asyncio.timeout(TIMEOUT):
-            while len(kinds) < subscriptions and not self._drained.is_set():
+            while len(keys) < len(self.topics) and not self._drained.is_set():
                 self._come.clear()
                 await self._come.wait()
-        self._watched.remove(kinds)
-        return len(kinds) >= subscriptions
+        self._watched.remove(keys)
+        return len(keys) >= len(self.topics)
 
     async def end(self, number: int) -> int:
         """End it with that signal; return what it exits with."""
@@ -131,11 +157,10 @@ class Instance:
             return
         *lines, self._rest = (self._rest + text).split(b"\n")
         self.lines += [line + b"\n" for line in lines]
-        for line in lines:
-            head = orjson.loads(line)
-            if head["type"] not in ("gap", "status"):
-                for kinds in self._watched:
-                    kinds.add((head["channel"], head["inst"]))
+        if any(len(keys) < len(self.topics) for keys in self._watched):
+            come = set().union(*map(self.topics.of, lines))
+            for keys in self._watched:
+                keys |= come
         self._come.set()
 
     async def _listen(self) -> None:

@@ -2,14 +2,15 @@
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from oracle import Logged, Report, _One, _truth, _whole
+from oracle import Logged, Report, _One, _truth, _union, _whole
 from soak.freezing import decoded
+from support import filed
 
 from okstream.channels import Subscription
 from okstream.dialects import load
@@ -23,6 +24,9 @@ SETTLED = 2.5
 
 _NS = 1_000_000_000
 TRADES = frozenset({"trades", "trades-all"})
+HAPPENINGS = frozenset({"orders", "fills"})
+"""What an account's channels show that has an identity."""
+_Made = TypeVar("_Made")
 
 
 @dataclass
@@ -31,8 +35,8 @@ class Held:
     What one store held, so that a test can show that it saw something.
 
     `records` are data, `again` lines that it holds twice; `missing` trades that it lacks and says so, `incomplete`
-    those that coverage says so of. `last` is the newest record of each subscription; `spans` are its gaps: whose, why,
-    and from which record to which one, ns.
+    those that coverage says so of. `last` is the newest record of each subscription and instrument; `spans` are the
+    gaps: whose, why, and from which record to which one, ns.
     """
 
     report: Report = field(default_factory=Report)
@@ -40,7 +44,7 @@ class Held:
     again: int = 0
     missing: int = 0
     incomplete: int = 0
-    last: dict[Subscription, object] = field(default_factory=dict)
+    last: dict[tuple[Subscription, str | None], object] = field(default_factory=dict)
     spans: list[tuple[Subscription, str, int, int]] = field(default_factory=list)
 
 
@@ -58,12 +62,23 @@ class Truth:
         self.until = scene.end - SETTLED if scene.plan.calm > SETTLED else 0.0
         self._parts: dict[tuple[str, int], list[Logged]] = {}
         self._whose: dict[str, int] = {}
+        self._made: dict[object, object] = {}
         for entry in log.entries():
             self._whose.setdefault(entry.connection, self.life(entry.at))
 
     def life(self, at: float) -> int:
         """The process that lived then, or was the last to: its place in `lives`."""
         return max(0, bisect_right(self.begins, at) - 1)
+
+    def life_of(self, connection: str) -> int:
+        """The process whose connection that was."""
+        return self._whose[connection]
+
+    def cached(self, make: Callable[["Truth"], _Made]) -> _Made:
+        """Return what `make` makes of it, made once."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return cast("_Made", self._made[make])
 
     def lived(self, recv: int) -> int:
         """The process that a record came to, by its `recv`."""
@@ -94,36 +109,60 @@ def judged(store: Store, lines: Sequence[bytes], truth: Truth) -> Held:
         AssertionError: something was lost in silence, came twice, is out of order, or was not so.
     """
     held = Held()
-    own: defaultdict[tuple[str | None, str | None], list[AnyRecord]] = defaultdict(list)
     once = dict.fromkeys(lines)
     held.again = len(lines) - len(once)
     if store.kind == "file":  # a file that begins while a gap is open repeats what is said of it
-        told = [line for line in lines if line.startswith(b'{"type":"gap"')]
-        held.again -= len(told) - len(set(told))
-    ends = len(truth.scene.lives) - 1 if store.spooled or store.kind != "nats" else 0
-    twice = 0 if store.kind == "nats" or not store.spooled else ends * (store.batch + 50)
-    assert held.again <= twice, f"{store.name}: {held.again} lines twice"
+        held.again -= len(told := [line for line in lines if line.startswith(b'{"type":"gap"')]) - len(set(told))
+    assert held.again <= twice(store, truth), f"{store.name}: {held.again} lines twice"
+    own: defaultdict[str | None, list[AnyRecord]] = defaultdict(list)
     for record in map(decoded, once):
-        own[record.channel, record.inst].append(record)
+        own[record.channel].append(record)
     for feed in truth.feeds:
-        _subscription(store, feed, own[feed.sub.channel, feed.sub.inst], truth, held)
+        sub = feed.sub
+        these = [record for record in own[sub.channel] if sub.inst in (None, record.inst)]
+        if sub.inst is None and store.parts:
+            _each_instrument(store, feed, these, truth, held)
+        else:
+            _subscription(store, feed, these, truth, held)
     return held
 
 
-def _subscription(store: Store, feed: Any, own: list[AnyRecord], truth: Truth, held: Held) -> None:
-    """One subscription, process by process."""
+def _each_instrument(store: Store, feed: Any, own: list[AnyRecord], truth: Truth, held: Held) -> None:
+    """One subscription whose instruments are in no order with each other; what is said of all is said of each."""
+    folder = truth.scene.folder / "data" / feed.sub.channel
+    for inst in dict.fromkeys(record.inst for record in own if not isinstance(record, Gap | Status)):
+        if store.kind == "file":
+            these = [decoded(line) for line in dict.fromkeys(filed.held(folder / (inst or "_")))]
+        else:
+            these = [record for record in own if record.inst in (None, inst)]
+        _subscription(store, feed, these, truth, held, inst)
+
+
+def twice(store: Store, truth: Truth) -> int:
+    """How many lines a store may hold twice: what each process that ended may not have heard of."""
+    return 0 if store.kind == "nats" or not store.spooled else (len(truth.scene.lives) - 1) * (store.batch + 50)
+
+
+def _subscription(
+    store: Store, feed: Any, own: list[AnyRecord], truth: Truth, held: Held, inst: str | None = None
+) -> None:  # fmt: skip
+    """One subscription, or an instrument of it, process by process."""
     name, sub = f"{store.name}: {feed.sub}", feed.sub
     parts = _parts(own, truth)
     data = [record for part in parts.values() for record in part if not isinstance(record, Gap | Status)]
     held.records += len(data)
-    if data:
-        held.last[sub] = _newest(data[-1])
+    newest = {(sub, record.inst): record for record in data}
+    held.last |= {whose: _newest(record) for whose, record in newest.items()}
     if sub.channel in TRADES:
         _trades(name, store, feed, own, truth, held)
     final = len(truth.scene.lives) - 1
+    again: set[bytes] = set()
     for life, records in parts.items():
         shown = [record for record in records if not isinstance(record, Gap | Status)]
-        logged = truth.logged(feed, life)
+        logged = [item for item in truth.logged(feed, life) if inst in (None, item.record.inst)]
+        if store.kind == "nats" and sub.account:  # which stores once what a new process is shown again
+            logged = [item for item in logged if _whole(item.record) not in again]
+            again |= {_whole(record) for record in shown}
         end = truth.until if life == final else 0.0
         one = _One(feed, logged, records, end, held.report)
         one.name = f"{name} of process {life}"
@@ -133,10 +172,10 @@ def _subscription(store: Store, feed: Any, own: list[AnyRecord], truth: Truth, h
             _begins(one.name, records)
         if feed.traits.incremental:
             one.books()
-        elif sub.channel not in TRADES and not truth.scene.plan.several:
-            one.in_order(logged)
+        elif sub.channel in HAPPENINGS or (sub.channel not in TRADES and not truth.scene.plan.several):
+            one.in_order(_union(logged) if truth.scene.plan.several else logged)
             continue
-        if sub.channel not in TRADES and shown:
+        if sub.channel not in TRADES and shown and not (sub.account and store.parts):
             one.end = min(end or float("inf"), max(0.0, (shown[-1].recv - truth.scene.wall) / _NS))
             one.fresh(truth.scene.alive, truth.scene.wall, _asleep(truth))
 
@@ -214,16 +253,21 @@ def _begins(name: str, records: Iterable[AnyRecord]) -> None:
 
 
 def _spans(records: Iterable[AnyRecord]) -> Iterable[tuple[str, int, int]]:
-    """Return of each gap that may have lost something why, and when the last came before it, and the first after it."""
-    before, closed = 0, None
+    """
+    Return of each gap that may have lost something why, and when the last came before it, and the first after it.
+
+    Before the first that a process brought, it began when that was said.
+    """
+    before, opened, closed = 0, 0, None
     for record in records:
         if isinstance(record, Gap):
             closed = record if record.state == "closed" and record.lost != 0 else closed
+            opened = opened or record.recv
         elif not isinstance(record, Status):
             if closed is not None:
-                yield closed.reason, min(before or record.recv, record.recv), max(before, record.recv)
+                yield closed.reason, min(before or opened, record.recv), max(before, record.recv)
                 closed = None
-            before = record.recv
+            before, opened = record.recv, 0
     if closed is not None and before:
         yield closed.reason, before, max(before, closed.recv)
 

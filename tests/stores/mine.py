@@ -18,7 +18,7 @@ class Moody:
     Args:
         path: the file.
         seed: of its moods.
-        rejects: how often it says of a trade that it can never be written.
+        rejects: how often it says of a trade, or a text, that it can never be written.
     """
 
     def __init__(self, *, path: str, seed: int = 1, rejects: float = 0.0) -> None:
@@ -38,7 +38,7 @@ class Moody:
 
     async def write(self, batch: Sequence[Entry]) -> None:
         """Write them, or some of them."""
-        trades = [at for at, entry in enumerate(batch) if entry.type == "trade"]
+        trades = [at for at, entry in enumerate(batch) if entry.type in ("trade", "raw")]
         rejected = {at: "not nice" for at in trades if self._rng.random() < self._rejects}
         mood = self._rng.random()
         upto = self._rng.randrange(len(batch)) if mood < FAILS else len(batch)

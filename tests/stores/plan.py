@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from soak.faults import ALL, FAULTS
@@ -15,6 +15,13 @@ SUBSCRIPTIONS = {
     "okex-v1": ("trades:BTC-USDT,ETH-USDT", "book:BTC-USDT", "ticker:BTC-USDT", "book5:BTC-USDT",
                 "candle-1m:BTC-USDT"),
 }  # fmt: skip
+USER = {
+    "okx-v5": ("orders", "fills", "account", "positions"),
+    "okex-v3": ("orders:BTC-USDT", "orders:BTC-USDT-SWAP"),
+    "okex-v1": ("orders:BTC-USDT",),
+}
+"""What an account has besides."""
+
 VENUES = {"okx-v5": "okx", "okex-v3": "okex-v3", "okex-v1": "okex-v1"}
 
 _EXCHANGE = (
@@ -56,8 +63,19 @@ class Store:
     spooled: str = ""
 
     @property
+    def raw(self) -> bool:
+        """Whether it has the exchange's own texts."""
+        return self.options.get("form") == "raw"
+
+    @property
+    def parts(self) -> bool:
+        """Whether the instruments of one subscription keep no order between them there."""
+        return self.kind == "nats" or "{inst}" in self.options.get("path", "")
+
+    @property
     def proves(self) -> bool:
-        return self.kind == "file" or self.spooled == "always"
+        # Of texts that were mended after a kill, a file does not know whose they are.
+        return self.spooled == "always" or (self.kind == "file" and not self.raw)
 
     @property
     def batch(self) -> int:
@@ -71,6 +89,7 @@ class Plan:
 
     `in_turn`: whenever something of each subscription has come out, the next stroke falls, whatever its time.
     `calm` are seconds after that; of more than a few it is asked that the stores have what came in the first of them.
+    `account`: one logs in, trades, and has channels of its own.
     `several`: more than one connection at a time may carry a subscription.
     """
 
@@ -84,6 +103,11 @@ class Plan:
     in_turn: bool = False
     calm: float = 3.0
     rotate_after: float | None = None
+    account: bool = False
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        return SUBSCRIPTIONS[self.dialect] + (USER[self.dialect] if self.account else ())
 
     @property
     def several(self) -> bool:
@@ -94,7 +118,7 @@ class Plan:
 
     def __str__(self) -> str:
         stores = "; ".join(f"{one.name} {one.kind} {one.spooled} {one.options}" for one in self.stores)
-        links = f"redundancy {self.redundancy}, rotate after {self.rotate_after}"
+        links = f"redundancy {self.redundancy}, rotate after {self.rotate_after}, account {self.account}"
         head = f"seed {self.seed}: {self.dialect}, {links}, {self.seconds:.0f} s; {stores}; "
         return head + " ".join(map(str, self.strokes))
 
@@ -106,8 +130,16 @@ def plan(seed: int) -> Plan:
     stores = (_archive(rng), _broker(rng), _out(rng), *([_mine(rng)] if rng.random() < 0.6 else []))
     strokes = _strokes(rng, dialect, checksum, rng.uniform(15, 30))
     end = max(stroke.at + stroke.seconds + _heals(stroke) for stroke in strokes)
-    rotate_after = rng.choice((None, None, 10.0))
-    return Plan(seed, dialect, redundancy, checksum, stores, strokes, end, rotate_after=rotate_after)
+    rotate_after, account = rng.choice((None, None, 10.0)), rng.random() < 0.5
+    if rng.random() < 0.5:
+        stores = _raw(rng, stores)
+    return Plan(seed, dialect, redundancy, checksum, stores, strokes, end, rotate_after=rotate_after, account=account)
+
+
+def _raw(rng: random.Random, stores: tuple[Store, ...]) -> tuple[Store, ...]:
+    """One of them, whichever, is to have the exchange's own texts."""
+    chosen = rng.choice(stores)
+    return tuple(replace(one, options=one.options | {"form": "raw"}) if one is chosen else one for one in stores)
 
 
 def _heals(stroke: Stroke) -> float:

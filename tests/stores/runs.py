@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import judging, texts
 from .covering import bounded, covered
-from .judging import Held, Truth, judged
+from .judging import Held, Truth
 from .plan import Plan
 from .scene import Scene, staged
 
@@ -47,9 +48,10 @@ def play(plan: Plan, folder: Path) -> Shown:
     truth = Truth(scene)
     shown = Shown(truth, holds, faults=scene.counts + scene.sim.counters.faults)
     for store in plan.stores:
-        held = shown.stores[store.name] = judged(store, holds[store.name], truth)
+        judge = texts.judged if store.raw else judging.judged
+        held = shown.stores[store.name] = judge(store, holds[store.name], truth)
         bounded(store, held, truth)
-        if store.kind == "file":
+        if store.kind == "file" and not store.raw:
             held.incomplete = covered(store, held, holds[store.name], truth, str(folder / "data"))
     shown.counts = Counter(
         {

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,18 @@ from soak.running import watching
 from support.filed import held
 
 from okstream.channels import Subscription, parse
+from okstream.dialects import load
 from okstream.exits import LOST, OK
-from okstream.simulator import Settings, Simulator
+from okstream.simulator import TEST_ACCOUNT, Settings, Simulator
 
-from .instance import TIMEOUT, Instance
-from .plan import SUBSCRIPTIONS, VENUES, Plan, Store, Stroke
+from .instance import TIMEOUT, Instance, Topics
+from .plan import VENUES, Plan, Store, Stroke
 
 RATE = 10.0
+ORDERS = 5.0
+"""How many orders its account places or cancels a second, while somebody watches."""
+
+ACCOUNT = "main"
 _PAUSE = 0.3
 """Seconds that a process is away at least, once it has ended."""
 
@@ -70,17 +75,19 @@ class Scene:
 
     @property
     def subs(self) -> list[Subscription]:
-        return [sub for text in SUBSCRIPTIONS[self.plan.dialect] for sub in parse(text)]
+        found = [sub for text in self.plan.subscriptions for sub in parse(text)]
+        dialect = load(self.plan.dialect)
+        return [replace(sub, account=ACCOUNT if dialect.traits(sub).login else None) for sub in found]
 
     async def act(self) -> None:
         """All of the plan."""
         loop = asyncio.get_running_loop()
         self.wall = time.time_ns() - int(loop.time() * 1e9)
-        for sub in self.subs:  # a market that nobody watches stands still
-            self.sim.engine.market.hold(str(sub.inst), self.sim.engine.clock.ms())
+        for inst in dict.fromkeys(sub.inst for sub in self.subs if sub.inst):  # what nobody watches stands still
+            self.sim.engine.market.hold(inst, self.sim.engine.clock.ms())
         began = loop.time()
         try:
-            self.lives.append(await Instance.start(self.config))
+            await self._start()
             async with asyncio.TaskGroup() as group:
                 for stroke in self.plan.strokes:
                     if self.plan.in_turn:
@@ -89,7 +96,7 @@ class Scene:
                         await asyncio.sleep(max(0.0, began + stroke.at - loop.time()))
                     group.create_task(self._strike(stroke))
                 await asyncio.sleep(max(0.0, began + self.plan.seconds - loop.time()))
-            served = await self.lives[-1].written(len(self.subs))
+            served = await self.lives[-1].written()
             assert served, f"it ended by itself: {''.join(self.lives[-1].told)}"
             await asyncio.sleep(self.plan.calm)
             self.end = loop.time()
@@ -102,7 +109,7 @@ class Scene:
 
     async def _served(self) -> None:
         """Wait until a process has written something of each subscription."""
-        while not await (life := self.lives[-1]).written(len(self.subs)):
+        while not await (life := self.lives[-1]).written():
             async with self._changing:
                 assert life is not self.lives[-1], f"it ended by itself: {''.join(life.told)}"
 
@@ -132,7 +139,10 @@ class Scene:
             if number == signal.SIGTERM and self.lives[-1].told:
                 self._ended(code)
             await asyncio.sleep(_PAUSE)
-            self.lives.append(await Instance.start(self.config))
+            await self._start()
+
+    async def _start(self) -> None:
+        self.lives.append(await Instance.start(self.config, Topics(self.plan.dialect, self.subs)))
 
     def _ended(self, code: int) -> None:
         """The last process was asked to end, and exits with what it says of what was lost."""
@@ -224,8 +234,9 @@ async def staged(plan: Plan, folder: Path) -> AsyncIterator[Scene]:
     """Everything but okstream itself."""
     (folder / "data").mkdir(parents=True)
     settings = Settings(
-        seed=plan.seed, rate=RATE, checksum=plan.checksum, log_limit=5_000_000, connects_per_second=None
-    )
+        seed=plan.seed, rate=RATE, checksum=plan.checksum, log_limit=5_000_000, connects_per_second=None,
+        orders_per_second=ORDERS,
+    )  # fmt: skip
     async with AsyncExitStack() as stack:
         server = stack.enter_context(nats_server(folder / "broker"))
         sim = await stack.enter_async_context(Simulator(plan.dialect, settings))
@@ -243,12 +254,15 @@ def _config(scene: Scene) -> str:
     source: dict[str, Any] = {"venue": VENUES[plan.dialect], "url": scene.sim.url}
     if plan.dialect == "okx-v5":
         source["rest_url"] = scene.sim.rest_url
-    source["subscriptions"] = list(SUBSCRIPTIONS[plan.dialect])
+    source["subscriptions"] = list(plan.subscriptions)
     top: dict[str, Any] = {"stats": 1.0, "log_level": "info", "redundancy": plan.redundancy, "drain": 2.0}
     if plan.rotate_after is not None:
         top["rotate_after"] = plan.rotate_after
     parts = [_table(top)]
     parts.append("[[source]]\n" + _table(source))
+    if plan.account:
+        user = {"key": TEST_ACCOUNT.key, "secret": TEST_ACCOUNT.secret, "passphrase": TEST_ACCOUNT.passphrase}
+        parts.append(f"[account.{ACCOUNT}]\n" + _table(user))
     parts += [f"[sink.{store.name}]\n" + _table(_options(scene, store)) for store in plan.stores]
     return "\n".join(parts)
 
