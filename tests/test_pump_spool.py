@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from okstream.entries import Entry, unpack
 from okstream.errors import RejectedError, RetryError, SinkError, SpoolFullError
 from okstream.fanout.declaring import REMEMBERED, remember
 from okstream.fanout.pump import Pump
+from okstream.feed.continuity import Delivery
 from okstream.feed.source import Source
 from okstream.sinks import Proven
 
@@ -435,6 +437,31 @@ def test_what_waits_on_the_disk_goes_on_from_what_the_sink_acknowledged_last(
 ):
     sink = asyncio.run(_stopped_after_one(tmp_path, text, pushes, identity))
     assert sink.data == told
+
+
+def test_a_gap_of_which_a_sink_has_one_line_and_the_disk_the_other_is_closed(tmp_path: Path):
+    async def scenario() -> None:
+        options: Any = {"spool": tmp_path / "spool", "spool_always": True}
+        before, trading = pump(Gate(), **options), lived()
+        feed = trading.feed
+        await before.start()
+        running = asyncio.create_task(before.run())
+        trading.push(trades(1), RECV)
+        first = feed.last
+        trading.push(trades(5), RECV)
+        _, end = feed.overflow(first, feed.last, RECV)
+        before.lane.put([Delivery(feed, [replace(end, gap="before-l1")], [feed.last], weight=100)])
+        await until(lambda: before.state.spooled == 2)
+        await over(before, running, within=0.05)
+        sink = Proving(1)
+        one = pump(sink, **options)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        await until(lambda: one.state.spooled == 0)
+        await over(one, running)
+        assert sink.data == ["closed overflow 1..5", "open start 1..None", "closed start 1..5", "5"]
+
+    asyncio.run(scenario())
 
 
 def test_changes_of_a_book_of_which_a_sink_has_lost_something_are_of_no_use_before_its_next_snapshot(tmp_path: Path):

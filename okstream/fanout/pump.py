@@ -81,7 +81,10 @@ class Pump:
         self._batches = Batches(self.lane, options, sink, count, self._tended)
         self._spooling: Spooling | None = None
         if options.spool is not None:
-            self._spooling = Spooling(self._batches, options, name, self._starts, self._holes, around, self._stopped)
+            self._spooling = Spooling(
+                self._batches, options, name, self._starts, self._holes, around, self._stopped,
+                isinstance(sink, Remembering) and options.form != "raw",  # a file does not know of texts whose they are
+            )  # fmt: skip
         path = options.dead_letters
         letters = None if path is None else DeadLetters(path, options.dead_letter_bytes, name)
         from_disk = options.spool is not None

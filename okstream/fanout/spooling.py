@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from ..entries import Entry, unpack
 from ..errors import SpoolError, SpoolFullError
@@ -18,6 +19,7 @@ from ..spool import Corrupt, Spool
 from ..spool.proofs import Acknowledged, heads, mark, noted, proven, said
 from .batching import Batch, Batches
 from .declaring import Holes, Key, Starts, is_data, remember
+from .places import Places
 from .refused import Refused
 from .surroundings import Surroundings
 
@@ -29,6 +31,7 @@ _WARN_EVERY = 60.0
 _MANY = 64
 _SAVING = 5.0
 _PAUSE = 2.0
+_FORGETFUL = "%s: after a kill its gap of reason start may begin too early: %s"
 
 
 class Spooling:
@@ -40,6 +43,7 @@ class Spooling:
     Args:
         starts, holes: say what is missing; of what the disk has no room for, and of what it spoilt.
         failed: told that the disk is full, and that this is to be the end.
+        proves: whether the sink knows itself what it has.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Spooling:
         holes: Holes,
         around: Surroundings,
         failed: Callable[[SpoolError], None],
+        proves: bool,
     ) -> None:
         self._failed = failed
         assert options.spool is not None
@@ -70,6 +75,9 @@ class Spooling:
         self._noted: dict[Key, Gap] = {}
         self._chance = around.chance
         self._spool = Spool(options.spool, limit=options.spool_bytes, when_full=options.spool_full, mark=mark)
+        self._places: Places | None = None
+        if not (proves or options.spool_always or silent):
+            self._places = Places(self._spool, partial(self._alarm, _FORGETFUL))
         self._resumed = Starts(around.statements, around.wall_ns)
         self._stays = self._spilling = options.spool_always
         self._busy = True  # until its sink is open
@@ -106,7 +114,7 @@ class Spooling:
         """Take the disk's folder, and know what is in it; raises SpoolError."""
         opened = await self._spool.open()
         self._spilling = self._spilling or opened.waiting > 0
-        if opened.waiting or self._options.spool_always:
+        if opened.waiting or self._options.spool_always or self._places is not None:
             known = proven(opened.marks)
             self._starts.know(known)
             self._marked = {(one.venue, one.channel, one.inst, one.account) for one in known}
@@ -171,6 +179,9 @@ class Spooling:
                 if not self._spilling:
                     batch = await self._batches.next()
                     self._out = self._direct(batch) if batch is not None else self._last_words()
+                    self._busy = True
+                    if self._places is not None and self._out is not None:
+                        await self._places.before(self._out.entries)
                     return self._out
                 if not (self._spool.unread or self._rest or self._feeding or self._stays or len(self._batches)):
                     self._spilling = False  # all that was there is acknowledged
@@ -203,6 +214,8 @@ class Spooling:
         self._batches.done(batch)
         if self._kept is None:  # else the disk has what came later
             remember(self._last, batch.entries)
+            if self._places is not None:
+                await self._places.after()
         async with self._keeping:
             kept, self._kept = self._kept, None
             if kept:
@@ -250,6 +263,8 @@ class Spooling:
     async def _keep(self) -> None:
         """Put on the disk what is under way from memory, as all that goes there now is behind it."""
         async with self._keeping:
+            while self._places is not None and self._places.waiting:
+                await self._places.keep()
             if self._out is not None and self._kept is None:
                 entries, self._kept, self._whole = list(self._out.entries), [], False
                 remember(self._last, entries)  # the sink gets them, whether the disk has room for them or not

@@ -147,6 +147,20 @@ class Spool:
         """
         await self._do(lambda: self._files.skip(count))
 
+    async def remember(self, payloads: Payloads, *, new: bool = False) -> int:
+        """
+        Remember `payloads` as if they had been appended and acknowledged; return how many bytes that took.
+
+        The disk has it when this returns, if nothing waits; else with the next segment.
+
+        Args:
+            new: only those of whose keys nothing is remembered yet.
+
+        Raises:
+            SpoolError: it is remembered, but the disk does not know it.
+        """
+        return await self._do(lambda: self._files.remember(payloads, new))
+
     async def note(self, text: Note) -> None:
         """
         Keep `text` beside what waits, in place of what was kept there before; the disk has it when this returns.

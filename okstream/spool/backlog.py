@@ -149,6 +149,15 @@ class Backlog:
         self._position.write(self.acked)
         self._trim()
 
+    def remember(self, payloads: Payloads, new: bool) -> int:
+        before = dict(self._marks) if new else {}
+        self._remember(payloads)
+        self._marks |= before
+        if (new and self._marks == before) or self.acked < self.next:
+            return 0
+        self._seal()
+        return self._writable().size
+
     def note(self, text: bytes) -> None:
         note.write(self._folder, text)
         self.bytes += len(text) - self._noted

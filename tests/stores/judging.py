@@ -291,8 +291,8 @@ def _trades(name: str, store: Store, feed: Any, records: Sequence[AnyRecord], tr
     assert stray == [], f"{name}: lost in silence: {stray[:5]}"
     for after, before, gap in gaps:
         inside = [one for one in ids if before is not None and after < one < before]
-        # What did not go by way of the disk, a spool knows nothing of.
-        vague = gap is None or gap.reason == "sink" or (gap.reason == "start" and not store.proves)
+        # What did not go by way of the disk, a spool knows of a little later.
+        vague = gap is None or gap.reason == "sink" or (gap.reason == "start" and not store.exact)
         assert not inside or vague, f"{name}: a gap covers what is held: {gap}: {inside[:5]}"
     held.missing += len(missing)
 
@@ -304,7 +304,7 @@ def _ids(records: Iterable[AnyRecord], store: Store, truth: Truth) -> list[int]:
     for record in records:
         if isinstance(record, Trade) and not (store.kind == "nats" and record.origin == "cached"):
             if (lived := truth.lived(record.recv)) > life:
-                life, floor = lived, ids[-1] if ids and not store.proves else 0
+                life, floor = lived, ids[-1] if ids and not store.exact else 0
             if int(record.id) > floor:
                 ids.append(int(record.id))
     return ids

@@ -54,7 +54,8 @@ class Store:
     """
     One sink: its `kind`, and its table without what depends on places.
 
-    `proves` is whether it knows after a restart what it holds; `spooled` is "always", "spill" or nothing.
+    `proves` is whether what may be missing since a restart is said, `exact` whether by what the store holds, and not by
+    something before that. `spooled` is "always", "spill" or nothing.
     """
 
     name: str
@@ -74,6 +75,10 @@ class Store:
 
     @property
     def proves(self) -> bool:
+        return bool(self.spooled) or self.exact
+
+    @property
+    def exact(self) -> bool:
         # Of texts that were mended after a kill, a file does not know whose they are.
         return self.spooled == "always" or (self.kind == "file" and not self.raw)
 
