@@ -13,6 +13,8 @@ from test_pump_spool import Gate, over, until
 
 from okstream.entries import Entry
 from okstream.fanout import places
+from okstream.feed.continuity import Delivery
+from okstream.sinks import Proven
 
 ETH = "trades:ETH-USDT"
 
@@ -87,6 +89,31 @@ def test_it_may_begin_a_second_too_early_and_after_an_orderly_end_does_not(tmp_p
 def test_of_what_it_may_have_had_for_the_first_time_it_has_no_beginning(tmp_path: Path):
     sink = asyncio.run(killed(tmp_path / "spool", "1"))
     assert sink.after == ["open start None..None", "closed start None..9", "9", "10"]
+
+
+def test_of_raw_text_a_sink_that_proves_records_knows_nothing(tmp_path: Path):
+    class Unsure(Scripted):
+        def proven(self) -> list[Proven]:
+            return []
+
+        async def write(self, batch: Sequence[Entry]) -> None:
+            self.batches.append([entry.line for entry in batch])
+
+    async def run() -> list[bytes]:
+        sink, source = Unsure(), lived()
+        one = pump(sink, when_full="spill", spool=tmp_path / "spool", form="raw")
+        await one.start()
+        running = asyncio.create_task(one.run())
+        one.lane.put([Delivery(source.feed, text=b"text", weight=100)])
+        await until(lambda: one.written == 1)
+        await over(one, running)
+        return [line for batch in sink.batches for line in batch]
+
+    assert asyncio.run(run()) == [b"text\n"]
+    opened, closed, text = asyncio.run(run())
+    assert b'"state":"open","reason":"start"' in opened
+    assert b'"state":"closed","reason":"start"' in closed
+    assert text == b"text\n"
 
 
 @pytest.mark.parametrize("every", [0.0, 3600.0])
