@@ -24,17 +24,15 @@ class Pace:
     due: float | None = None
     asked: bool = False
 
-    @property
-    def patience(self) -> float:
-        """Seconds that one connection may be behind another with what both bring."""
-        return max(1.0, 2 * self.every)
-
 
 def skew(pace: Pace | None, bars: bool = False) -> float:
     """Return the seconds within which two connections that live bring the same; without a pace at once, but `bars`."""
-    if pace is None:
-        return 2.1 if bars else 0.3
-    return min(2 * pace.every + 0.1, pace.patience)
+    return 2 * (pace.every if pace is not None else 1.0 if bars else 0.1) + 0.1
+
+
+def patience(pace: Pace | None, bars: bool = False) -> float:
+    """Return the seconds that one connection may be behind another with what both bring."""
+    return max(1.0, skew(pace, bars))
 
 
 _SUSPECT = 10.0

@@ -14,6 +14,7 @@ from ..book import BookView
 from ..channels import Subscription
 from ..dialects import Decoder, Dialect
 from ..errors import BookVoidError
+from ..freshness import patience, skew
 from ..records import Book, Statement
 from ..statements import Statements
 from .continuity import RECORD_WEIGHT, Delivery
@@ -23,6 +24,8 @@ from .source import Message, Source
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
 _TAIL = 4096
+_SAME = 256
+"""Messages that a source may bring beside a silent leader while they show nothing but what that one has."""
 
 
 class Feed(Joining):
@@ -129,13 +132,16 @@ class Feed(Joining):
         if self.leader is source or not source.tail:
             return []
         self.trim(source)
-        tail, patience = source.tail, self.traits.pace.patience if self.traits.pace else 1.0
-        if tail and (recv - tail[0].recv > patience * 1e9 or len(tail) > _TAIL):
-            if self.leader is not None and not source.was_there(self.leader.heard):
-                self.hold(self.leader)
-                self.doubtful |= self._outdone(source, recv)  # what a mute leader missed before nobody saw
-            return self.lead(source, recv, "stale")
-        return []
+        tail, long = source.tail, patience(self.traits.pace, self.bars)
+        if not tail or (recv - tail[0].recv <= long * 1e9 and len(tail) <= _TAIL):
+            return []
+        if self.leader is not None and not source.was_there(self.leader.heard):
+            self.hold(self.leader)
+            outdone = self._outdone(source, recv, long)
+            if not outdone and len(tail) <= _SAME:
+                return []  # what the leader has, it need not bring again
+            self.doubtful |= outdone  # what a mute leader missed before nobody saw
+        return self.lead(source, recv, "stale")
 
     def lose(
         self, source: Source, reason: str, recv: int, state: str | None, detail: dict[str, Any] | None = None
@@ -152,7 +158,8 @@ class Feed(Joining):
             # Where each began later than a silence did, nobody saw what came first in it.
             witnesses = [other for other in others if other.was_there(source.heard)]
             other = (witnesses or others)[0]
-            self.doubtful |= not witnesses and (reason == "stale" or self._outdone(other, recv))
+            long = skew(self.traits.pace, self.bars)
+            self.doubtful |= not witnesses and (reason == "stale" or self._outdone(other, recv, long))
             return self.lead(other, recv, reason)
         if state is not None:
             self.leader = None

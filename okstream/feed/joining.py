@@ -4,16 +4,16 @@ How delivery goes on where another connection takes over: what of it is delivere
 Rows of a book are absolute, so the changes from before to beyond the place that was reached are exact.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..book import Levels
 from ..channels import Subscription
 from ..dialects import Traits
-from ..freshness import skew
 from ..records import Book, Candle
 from ..statements import Statements
 from .continuity import Continuity, Delivery
-from .kept import Sides, changed, difference, keep
+from .kept import Sides, difference, keep, put
 from .merging import SKEW_MS, mark, renumbered, shows
 from .source import Message, Source, passed
 
@@ -30,6 +30,11 @@ class Joining(Continuity):
     @property
     def verified(self) -> Levels | None:
         return self.leader.delivered if self.leader is not None else None
+
+    @property
+    def bars(self) -> bool:
+        """Whether it brings candles."""
+        return isinstance(self.last, Candle)
 
     def hold(self, source: Source) -> None:
         """Keep the levels that were delivered, where only `source`, which leads no more, has them."""
@@ -55,26 +60,34 @@ class Joining(Continuity):
         while tail and self._covered(source, tail[0]):
             source.passed = passed(tail.popleft())
 
-    def _outdone(self, source: Source, recv: int) -> bool:
-        """Whether `source` has been where the leader is not for longer than two connections that live are apart."""
+    def _outdone(self, source: Source, recv: int, seconds: float) -> bool:
+        """Whether `source` was where the leader is not for longer than `seconds`."""
         self.trim(source)
-        apart = skew(self.traits.pace, isinstance(self.last, Candle)) * 1e9
-        there = [message for message in source.tail if recv - message.recv > apart]
-        if not there:
-            return False
-        if self.traits.incremental:
-            return self._elsewhere(source, list(source.tail)[len(there) :])
-        # Where the first or the last of it is what the leader has, it may be what changed and changed back.
-        return not any(shows(one.records, self.last, one.first) for one in (there[-1], source.tail[-1]))
+        since = None
+        until = [*[message.recv for message in source.tail], recv][1:]
+        for message, same, end in zip(source.tail, self._same(source), until, strict=True):
+            since = None if same else since or message.recv
+            if since is not None and end - since > seconds * 1e9:
+                return True
+        return False
 
-    def _elsewhere(self, source: Source, lately: list[Message]) -> bool:
-        """Whether the book of `source` is not the delivered one, nor was it before what it brought `lately`."""
-        delivered, levels = self._kept.levels() if self.keeps else None, source.levels
+    def _same(self, source: Source) -> Iterator[bool]:
+        """Say of each message that `source` brought beside the leader if it shows what was delivered last."""
+        if not self.traits.incremental:
+            for message in source.tail:
+                yield shows(message.records, self.last, message.first)
+            return
+        delivered, levels = self._kept.levels() if self.keeps else None, Levels()
         before = delivered.top() if delivered is not None else self._held
-        if before is None or levels is None:
-            return True
-        after = levels.top()
-        return before != after and changed(before, [book for message in lately for book in message.records]) != after
+        levels.replace(*before or ([], []))
+        for message in source.tail:
+            try:
+                for book in message.records:
+                    if isinstance(book, Book):
+                        put(levels, book)
+            except ValueError:
+                before = None
+            yield before is not None and levels.top() == before
 
     def _covered(self, source: Source, message: Message) -> bool:
         """Whether what another source brought is delivered already."""

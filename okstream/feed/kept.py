@@ -193,19 +193,6 @@ def difference(before: Sides, after: Sides) -> Sides:
     return _changes(before[0], after[0]), _changes(before[1], after[1])
 
 
-def changed(before: Sides, records: Sequence[DataRecord]) -> Sides | None:
-    """Return what the book `before` comes to with `records`; None where something in them is no number."""
-    levels = Levels()
-    try:
-        levels.replace(*before)
-        for book in records:
-            if isinstance(book, Book):
-                put(levels, book)
-    except ValueError:
-        return None
-    return levels.top()
-
-
 def _changes(before: list[Row], after: list[Row]) -> list[Row]:
     known, wanted = {row[0]: row for row in before}, {row[0] for row in after}
     gone = [[row[0], *["0"] * (len(row) - 1)] for row in before if row[0] not in wanted]
