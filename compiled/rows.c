@@ -10,7 +10,6 @@
 #define EXACT_DIGITS 0 /* a quotient may be rounded twice here: all numbers are left to Python */
 #endif
 #define SIZE_DIGITS 40 /* with so few before and behind the point no size is beyond a double, nor below it */
-#define LONGEST UINT32_MAX
 
 #define POWERS 22
 
@@ -206,6 +205,7 @@ static const char *columns_end(const char *at, const char *end)
 /* Read one row from its bracket on; return what follows it. NULL: it is no plain row, or an exception is set. */
 static const char *plain_row(const char *at, const char *end, Row *row)
 {
+    const char *begin = at;
     if (end - at < 9 || at[0] != '[' || at[1] != '"') {
         return NULL;
     }
@@ -226,14 +226,14 @@ static const char *plain_row(const char *at, const char *end, Row *row)
         return NULL;
     }
     row->rest_length = zero ? 0 : (uint32_t)(at - rest);
-    return at + 1;
+    return ++at - begin > ROW_BYTES ? NULL : at;
 }
 
 /* Read `text`; return 1, or 0 where it is not as the exchange writes it, or -1 with an exception set. */
 static int read_plain(Rows *rows, PyObject *text)
 {
     const char *at = PyBytes_AS_STRING(text), *end = at + PyBytes_GET_SIZE(text);
-    if (end - at < 2 || (size_t)(end - at) > LONGEST || *at++ != '[' || end[-1] != ']') {
+    if (end - at < 2 || end - at > SIDE_BYTES || *at++ != '[' || end[-1] != ']') {
         return 0;
     }
     if (end - at == 1) {
@@ -265,8 +265,8 @@ static int take_pair(Rows *rows, PyObject *pair)
         return -1;
     }
     PyObject *price = PyTuple_GET_ITEM(pair, 0), *rest = PyTuple_GET_ITEM(pair, 1);
-    if (!PyBytes_Check(price) || !PyBytes_Check(rest) || PyBytes_GET_SIZE(price) > LONGEST / 4 ||
-        PyBytes_GET_SIZE(rest) > LONGEST / 4) {
+    if (!PyBytes_Check(price) || !PyBytes_Check(rest) || PyBytes_GET_SIZE(price) > ROW_BYTES ||
+        PyBytes_GET_SIZE(rest) > ROW_BYTES) {
         PyErr_SetString(PyExc_TypeError, "a level is not of two texts, or too long");
         return -1;
     }

@@ -18,6 +18,8 @@ typedef struct {
     uint32_t rest_length;
 } Row;
 
+#define ROW_BYTES 128 /* as in levels.py */
+#define SIDE_BYTES 256000
 #define FEW_ROWS 64
 
 typedef struct {

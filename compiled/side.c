@@ -3,7 +3,6 @@
 #include <string.h>
 
 #define NOWHERE UINT32_MAX
-#define MOST_LEVELS (UINT32_MAX / 2)
 #define MANY_ROWS 48 /* from so many on, one pass over all levels is cheaper than a place made for each */
 
 void side_begin(Side *side, double sign)
@@ -118,18 +117,18 @@ static void *grown(void *old, size_t room, size_t size)
     return made;
 }
 
-/* Have room for `more` further levels; return 0, or -1 with an exception set, and nothing changed. */
+/* Have room for `more` further levels, which are not too many; return 0, or -1 with an exception set, and nothing
+   changed. */
 static int make_room(Side *side, size_t more)
 {
     if (more <= side->room - side->count) {
         return 0;
     }
     size_t room = side->count + more;
-    if (room > MOST_LEVELS) {
-        PyErr_NoMemory();
-        return -1;
-    }
     room += room / 8 + 8;
+    if (room > MOST_LEVELS) {
+        room = MOST_LEVELS;
+    }
     // Each is put down as soon as it is had: with one that is too large nothing is wrong.
     double *keys = grown(side->keys, room, sizeof(double));
     if (keys == NULL) {
@@ -177,6 +176,10 @@ static void touched(Side *side, uint32_t rank)
 
 static int insert(Side *side, uint32_t at, double key, const Row *row)
 {
+    if (side->count == MOST_LEVELS) {
+        PyErr_Format(PyExc_ValueError, "a side has more than %d levels", MOST_LEVELS);
+        return -1;
+    }
     if (make_room(side, 1) < 0) {
         return -1;
     }
@@ -356,7 +359,8 @@ static int apply_many(Side *side, const Rows *rows, const Rules *rules)
 int side_apply(Side *side, const Rows *rows, const Rules *rules)
 {
     int done = 0;
-    if (rows->count >= MANY_ROWS) {
+    // In one pass rows do not come in turn: whether there are too many levels in between would not be seen.
+    if (rows->count >= MANY_ROWS && rows->count <= MOST_LEVELS - side->count) {
         done = apply_many(side, rows, rules);
     } else {
         for (size_t i = 0; i < rows->count && done == 0; i++) {

@@ -5,6 +5,7 @@
 #include "rows.h"
 
 #define CHECKED 25
+#define MOST_LEVELS 1000 /* as in levels.py */
 
 /* One level, a cache line. Its text is `:price:rest`: what the checksum takes of it stands together. */
 #define INLINE_TEXT 52

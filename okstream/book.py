@@ -24,9 +24,11 @@ COMPILED = Levels.__module__ != "okstream.levels"
 _PRECISION = Context(prec=800)
 """Enough digits for the mid of any two prices that floats can sort."""
 
-
-BOOK_BYTES = 384 * 1024
-"""What a book of 400 levels a side takes, measured roughly; compiled, a third of that."""
+BOOK_BYTES = (448 if COMPILED else 832) * 1024
+"""
+What a book takes at most, as measured, with as many levels and as long rows as there may be (see levels.py). One of 400
+levels a side takes 70 KiB, or 180.
+"""
 
 
 class BookView:

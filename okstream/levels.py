@@ -12,6 +12,18 @@ from zlib import crc32
 
 import orjson
 
+MOST_LEVELS = 1000
+"""
+So many levels a side holds at most, also between two rows of one message: no channel ever showed over 452, and where
+one message replaces them all the new ones may come first. The three numbers here stand in the compiled part, too.
+"""
+
+ROW_BYTES = 128
+"""The longest row, as JSON; real ones have up to 45 bytes."""
+
+SIDE_BYTES = 2 * MOST_LEVELS * ROW_BYTES
+"""The longest side of one message, as JSON: all levels replaced by others."""
+
 _CHECKED = 25
 _PATIENCE = 1000
 
@@ -71,8 +83,9 @@ class Levels:
         A price is the level it names however it is spelled: "8.80" replaces "8.8".
 
         Raises:
-            ValueError: a price is no finite number, or no float can tell it from another one here; or a size is no
-                finite number, or negative. Part of the update may have been applied: drop these levels.
+            ValueError: a price is no finite number, or no float can tell it from another one here; a size is no
+                finite number, or negative; or there are too many levels on a side, too long a row, or too much of it
+                all. Part of the update may have been applied: drop these levels.
         """
         self.changes += 1
         if self.changes - self._read > _PATIENCE:
@@ -119,13 +132,21 @@ Level = tuple[bytes, bytes]
 
 # With so few digits no size is beyond a float, nor below it. Possessive, so that nothing is tried twice.
 _LEVELS = re.compile(
-    rb'\["([.-9]++)","(?:0++(?:\.0*+)?+"[^\]]*+|([0-9]{1,40}+\.?+[0-9]{0,40}+"[^\]]*+))'
-).findall  # fmt: skip
+    rb'\[(?=[^\]]{0,%d}+\])"([.-9]++)","(?:0++(?:\.0*+)?+"[^\]]*+|([0-9]{1,40}+\.?+[0-9]{0,40}+"[^\]]*+))'
+    % (ROW_BYTES - 2)
+).findall
 
 
 def read(rows: Rows) -> list[Level]:
-    """Return the levels of `rows`; raises ValueError for a size that is no finite number, or negative."""
+    """
+    Return the levels of `rows`.
+
+    Raises:
+        ValueError: a size is no finite number, or negative; or a row, or all of them, are too long.
+    """
     text = rows if type(rows) is bytes else orjson.dumps(rows)
+    if len(text) > SIDE_BYTES:
+        raise ValueError(f"a side of {len(text)} bytes is longer than {SIDE_BYTES}")
     levels: list[Level] = _LEVELS(text)
     if len(levels) + 1 == text.count(b"[") == text.count(b"]"):
         return levels
@@ -134,6 +155,8 @@ def read(rows: Rows) -> list[Level]:
         number = float(size)
         if not 0.0 <= number < inf:
             raise ValueError(f"{size!r} is no size")
+        if (length := len(orjson.dumps([price, size, *more]))) > ROW_BYTES:
+            raise ValueError(f"a row of {length} bytes is longer than {ROW_BYTES}")
         levels.append((orjson.dumps(price)[1:-1], orjson.dumps([size, *more])[2:-1] if number else b""))
     return levels
 
@@ -165,7 +188,8 @@ class _Side:
         sign = self.sign
         rows = {price: rest for price, rest in levels if rest}
         spelled = {float(price.decode()) * sign: price for price in rows}
-        if len(levels) == len(spelled) and 0.0 not in spelled and isfinite(sum(spelled)):
+        whole = len(levels) == len(spelled) <= MOST_LEVELS
+        if whole and 0.0 not in spelled and isfinite(sum(spelled)):
             self.rows, self.spelled = rows, spelled
         else:
             self.apply(levels)
@@ -186,6 +210,8 @@ class _Side:
         key = float(price.decode()) * self.sign
         if not 0.0 < abs(key) < inf:
             same(b"0", price)
+        if len(self.rows) == MOST_LEVELS and key not in self.spelled:
+            raise ValueError(f"a side has more than {MOST_LEVELS} levels")
         known = self.spelled.setdefault(key, price)
         if known is not price:
             self._respell(key, known, price, rest)

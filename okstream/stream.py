@@ -330,7 +330,8 @@ class Stream:
         """The sum of all bounds in bytes: each lane, a message for each link, the levels of each book, the journal."""
         books = sum(feed.traits.incremental for feed in self._wanted.all)
         journal = 0 if self._journal is None else self._journal.memory_bound
-        return bound(self._fanout.memory_bound + journal, len(self._links), self._cap, books)
+        links = self._links
+        return bound(self._fanout.memory_bound + journal, len(links), self._cap, books, links.wiring.redundancy)
 
     # -- iteration
 

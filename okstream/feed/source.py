@@ -204,6 +204,8 @@ class Source:
             epoch = chain.epoch
             if self.kept is not None and chain.levels is None:
                 self.kept.take(records)
+            elif self.kept is not None:
+                self.kept.drop()  # it is not held twice
         elif records:
             self.latest = records[-1]
             if first and self.feed.traits.cached:

@@ -43,9 +43,8 @@ def check(arguments: argparse.Namespace) -> tuple[str, list[str]]:
     journal = Journal(settings.journal).memory_bound if settings.journal is not None else 0
     buffers = sum(output.options.bytes for output in outputs) + journal
     more = ", and more for what patterns mean" if any(place.patterns for place in places) else ""
-    lines.append(
-        f"memory: {mib(bound(buffers, links, settings.inflate_mib * MIB, books))} MiB of buffers at most{more}"
-    )
+    most = bound(buffers, links, settings.inflate_mib * MIB, books, settings.redundancy)
+    lines.append(f"memory: {mib(most)} MiB of buffers at most{more}")
     if settings.journal is not None:
         lines.insert(0, f"journal: {settings.journal}")
     if disk := sum(map(on_disk, outputs)) // MIB:
