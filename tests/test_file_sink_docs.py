@@ -58,16 +58,6 @@ def test_every_field_of_a_path_is_in_it_and_values_are_as_it_says():
     ]  # fmt: skip
 
 
-def test_every_test_it_names_is_there():
-    named = set(re.findall(r"`(test_\w+)`", PAGE))
-    there = "".join(
-        path.read_text()
-        for path in [*TESTS.glob("test_file_sink*.py"), TESTS / "test_coverage.py", TESTS / "test_power_cut.py"]
-    )
-    assert named
-    assert not [name for name in named if f"def {name}(" not in there]
-
-
 def test_every_reason_that_coverage_gives_is_in_it():
     package = TESTS.parent / "okstream"
     text = (package / "files" / "evidence.py").read_text() + (package / "coverage.py").read_text()

@@ -25,7 +25,7 @@ from support.commands import shell
 
 from okstream import Stream, testing, venues
 from okstream.entries import Entry
-from okstream.errors import ConfigError, JournalError, SinkError
+from okstream.errors import ConfigError, JournalError, RejectedError, SinkError
 from okstream.journal import Journal
 from okstream.journal.volumes import PART, found, read
 from okstream.options import LaneOptions
@@ -257,6 +257,35 @@ def test_what_a_configuration_says_of_a_full_lane_is_for_what_is_live(tmp_path, 
     assert lines == live
     assert playback.lost == 0
     assert not (tmp_path / "spool").exists()
+
+
+def test_of_what_a_sink_rejects_of_a_replay_a_gap_is_left_and_a_book_goes_on_from_its_levels(tmp_path):
+    class Particular(Kept):
+        """Can never hold the thirtieth change of the book."""
+
+        changes = 0
+
+        async def write(self, batch: Sequence[Entry]) -> None:
+            bad = {}
+            for at, entry in enumerate(batch):
+                self.changes += b'"action":"update"' in entry.line
+                if self.changes == 30 and b'"action":"update"' in entry.line:
+                    bad[at] = "too large"
+            await super().write([entry for at, entry in enumerate(batch) if at not in bad])
+            if bad:
+                raise RejectedError("too large", bad)
+
+    live = journalled(tmp_path)
+    lines, playback, error = played(tmp_path, sink=Particular())
+    assert (error, playback.lost) == (None, 1)
+    books = [orjson.loads(line) for line in lines if b'"channel":"book"' in line]
+    (at,) = (at for at, one in enumerate(books) if one.get("state") == "open")
+    opened, closed, snapshot, *rest = books[at:]
+    assert (opened["reason"], closed["state"]) == ("sink", "closed")
+    assert opened["after"] in [one.get("seq") for one in books[:at]]
+    assert (snapshot["action"], snapshot["seq"]) == ("snapshot", closed["until"])
+    assert [one["prev"] for one in rest] == [one["seq"] for one in (snapshot, *rest)][:-1]
+    assert lines[-1] == live[-1]
 
 
 def test_a_journal_is_iterated_over_record_by_record(tmp_path):

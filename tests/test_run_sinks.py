@@ -185,6 +185,13 @@ def test_a_sink_that_is_down_to_the_end_is_said_with_the_reason(folder):
     assert re.search(r"okstream: line: \d+ records were lost: the line is engaged\n$", errors)
 
 
+def test_the_last_sink_that_fails_by_its_own_mistake_is_told_once_and_is_an_output_that_failed(folder):
+    with running(folder, '[sink.broken]\ntype = "mysinks:Wrong"\n') as process:
+        _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 5
+    assert errors.count("ZeroDivisionError: oh\n") == errors.count("Traceback") == 1
+
+
 def test_stats_name_the_sinks_that_are_not_well_and_begin_with_the_time(folder):
     with running(folder, FILE + '[sink.line]\ntype = "mysinks:Down"\n', top='stats = "100ms"') as process:
         line = line_with(process.stderr, "sink line recovering")

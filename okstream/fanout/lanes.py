@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
-from ..errors import ConfigError, SinkError
+from ..errors import ConfigError, SinkError, reason
 from ..feed.continuity import Continuity, Delivery
 from ..options import LaneOptions
 from ..sinks import Sink
@@ -62,9 +62,8 @@ class Lanes:
                 self._run(pump)
             else:
                 self.fanout.leave(pump)
-        failures = [pump.failure for pump in self.fanout.pumps if pump.failure is not None]
         if self.fanout.forsaken:
-            raise failures[0]
+            raise _failure(self.fanout.pumps[0])
 
     async def add(self, sink: Sink, options: LaneOptions | None, feeds: Iterable[Continuity]) -> str:
         """
@@ -149,14 +148,23 @@ class Lanes:
     def _failed(self, pump: Pump) -> None:
         """Nobody else notices, unless it was the last."""
         self.fanout.leave(pump)
-        assert pump.failure is not None
         if pump.fatal or self.fanout.forsaken:
-            self._forsaken(pump.failure)
+            self._forsaken(_failure(pump))
 
     def _ended(self, pump: Pump, task: asyncio.Task[None]) -> None:
         self._tasks.pop(pump, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._forsaken(error)
+
+
+def _failure(pump: Pump) -> SinkError:
+    """What `pump` failed by, as an output that failed: also where that is a mistake of the sink's own."""
+    if isinstance(pump.failure, SinkError):
+        return pump.failure
+    assert pump.failure is not None
+    error = SinkError(f"{pump.name}: {reason(pump.failure, pump.name)}")
+    error.__cause__ = pump.failure
+    return error
 
 
 def _live(options: LaneOptions) -> None:

@@ -20,7 +20,11 @@ _SKIPS = re.compile(r"pytest\.(skip|importorskip)\(|SkipTest\(")
 
 
 def collected(files: Iterable[Path]) -> dict[str, bool]:
-    """Return the names of all tests in `files`, with and without ids, and whether one so called may be skipped."""
+    """
+    Return the names of all tests in `files`, with and without ids, and whether one so called may be skipped.
+
+    A name begins with `file.py::` or not; where several files have it, it has to.
+    """
     command = [sys.executable, "-W", "error", "-m", "support.collecting", *map(str, files)]
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     done = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=120)
@@ -32,13 +36,20 @@ def collected(files: Iterable[Path]) -> dict[str, bool]:
 class _Collected:
     def __init__(self) -> None:
         self.names: dict[str, bool] = {}
+        self.files: dict[str, set[str]] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for item in session.items:
             assert isinstance(item, pytest.Function)
             of = f"{item.cls.__name__}::" if item.cls is not None else ""
             for name in {f"{of}{item.name}", f"{of}{item.originalname}"}:
-                self.names[name] = self.names.get(name, False) or _may_be_skipped(item)
+                for full in (name, f"{item.path.name}::{name}"):
+                    self.names[full] = self.names.get(full, False) or _may_be_skipped(item)
+                    self.files.setdefault(full, set()).add(item.path.name)
+
+    @property
+    def known(self) -> dict[str, bool]:
+        return {name: skipped for name, skipped in self.names.items() if len(self.files[name]) == 1}
 
 
 def _may_be_skipped(item: pytest.Function) -> bool:
@@ -61,5 +72,5 @@ def _source(function: Any) -> str:
 if __name__ == "__main__":
     found = _Collected()
     code = pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[found])
-    sys.stdout.write(json.dumps(found.names))
+    sys.stdout.write(json.dumps(found.known))
     sys.exit(code)
