@@ -478,6 +478,16 @@ def test_record_and_replay_from_the_command_line(tmp_path):
     assert b'"status"' not in data
 
 
+@pytest.mark.parametrize("more", [(), ("--segment-time", "1s")], ids=["one", "several"])
+def test_record_names_the_files_that_a_path_with_fields_came_to(tmp_path, more):
+    place = tmp_path / "{instance}" / "day-{segment}.zst"
+    done = ran("record", "--venue", "sim", "-o", place, "--duration", "2500ms", *more, "trades:BTC-USDT")
+    written = sorted(str(path) for path in tmp_path.rglob("*.zst"))
+    assert (len(written) > 1) == bool(more)
+    names = " to ".join(dict.fromkeys((written[0], written[-1])))
+    assert re.fullmatch(rf"okstream: journal: {len(written)} segments?, \d+ KiB, in {names}\n", done.stderr.decode())
+
+
 def test_a_replay_that_a_full_disk_ends_does_not_count_what_it_has_not_read(tmp_path):
     command = ["record", "--venue", "sim", "-o", tmp_path / "j", "--duration", "2s", "book:*-USDT", "trades:*-USDT"]
     assert ran(*command).returncode == 0

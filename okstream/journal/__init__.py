@@ -103,6 +103,12 @@ class Journal:
         """How many segments were begun, and what they take on the disk, in bytes."""
         return (0, 0) if self._segments is None else (self._segments.number, self._segments.bytes)
 
+    @property
+    def where(self) -> str:
+        """Where that is, for people: its folder, or the first and the last of its segments where it names them."""
+        names = self._segments.names if self._segments is not None and "{" in self._place else []
+        return " to ".join(names) or self._place
+
     def open(self, instance: str, wall: int) -> None:
         """
         Begin to write, as the `instance` of a stream that opens at `wall` (ns).

@@ -77,6 +77,7 @@ class Segments:
         self._ns = int(seconds * 1e9)
         self._file: BinaryIO | None = None
         self._path = Path()
+        self._first: Path | None = None
         self._compressor = compressor(LEVEL)
         self._written = 0
         self._until = 0
@@ -102,6 +103,12 @@ class Segments:
             Path(f"{path}{PART}").unlink(missing_ok=True)
             raise
         self.number = number
+        self._first = self._first or path
+
+    @property
+    def names(self) -> list[str]:
+        """What the first and the last are called: two, one, or none."""
+        return [] if self._first is None else list(dict.fromkeys(map(str, (self._first, self._path))))
 
     def write(self, lines: list[bytes], wall: int) -> None:
         """

@@ -26,7 +26,7 @@ async def run(arguments: argparse.Namespace) -> int:
     code = await serve(streaming, asked(streaming, subs), stats=arguments.stats, duration=arguments.duration)
     if not arguments.quiet:
         segments, size = journal.written
-        complain(f"journal: {counted(segments, 'segment')}, {-(-size // 1024)} KiB, in {arguments.output}")
+        complain(f"journal: {counted(segments, 'segment')}, {-(-size // 1024)} KiB, in {journal.where}")
     return said_of(journal, code)
 
 
