@@ -65,8 +65,9 @@ class Feed(Joining):
         """
         levels, last = self.levels, self.last
         if levels is None or not isinstance(last, Book):
-            between = "between two connections" if self.state == "live" else self.state
-            known = "not here yet" if last is None else between
+            known = "not here yet" if last is None else self.state
+            if self.state == "live":
+                known = "between two connections" if len(self.sources) > 1 else "not known until its next snapshot"
             raise BookVoidError(f"the book of {self.sub.inst} is {known}")
         heard = self.leader.heard if self.leader is not None else last.recv
         return BookView(levels, last.inst or "", last.ts, last.recv, last.seq, max(0.0, (now - heard) / 1e9))

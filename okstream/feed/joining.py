@@ -7,6 +7,8 @@ Rows of a book are absolute, so the changes from before to beyond the place that
 from collections.abc import Iterator
 from dataclasses import replace
 
+import orjson
+
 from ..book import Levels
 from ..channels import Subscription
 from ..dialects import Traits
@@ -25,7 +27,7 @@ class Joining(Continuity):
         super().__init__(sub, venue, traits, statements, keeps)
         self.sources: list[Source] = []
         self.leader: Source | None = None
-        self._held: Sides | None = None
+        self._held: tuple[bytes, bytes] | None = None
 
     @property
     def verified(self) -> Levels | None:
@@ -40,7 +42,7 @@ class Joining(Continuity):
         """Keep the levels that were delivered, where only `source`, which leads no more, has them."""
         if source is self.leader and not source.joining:
             levels = source.chain.levels if source.chain is not None and len(self.sources) > 1 else None
-            self._held = levels.top() if levels is not None else None
+            self._held = levels.sides() if levels is not None else None
 
     def _step_back(self, leader: Source) -> None:
         """What led has brought nothing that was not delivered, unless it had not joined yet."""
@@ -78,7 +80,7 @@ class Joining(Continuity):
                 yield shows(message.records, self.last, message.first)
             return
         delivered, levels = self._kept.levels() if self.keeps else None, Levels()
-        before = delivered.top() if delivered is not None else self._held
+        before = delivered.top() if delivered is not None else _rows(self._held)
         levels.replace(*before or ([], []))
         for message in source.tail:
             try:
@@ -203,7 +205,7 @@ class Joining(Continuity):
             return []
         self._seen.forget_recent()
         bids, asks = levels.top()
-        held, self._held = self._held, None
+        held, self._held = _rows(self._held), None
         doubtful, self.doubtful = self.doubtful, False
         if held is not None and self.state == "live" and self.gap is None and not doubtful:
             bids, asks = difference(held, (bids, asks))
@@ -224,3 +226,7 @@ class Joining(Continuity):
                 if not other.tail or not self._skipped(other.tail[0].records[0]):
                     return other
         return None
+
+
+def _rows(sides: tuple[bytes, bytes] | None) -> Sides | None:
+    return None if sides is None else (orjson.loads(sides[0]), orjson.loads(sides[1]))

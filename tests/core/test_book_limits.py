@@ -273,7 +273,7 @@ def test_a_numbered_book_that_is_too_much_goes_on_but_cannot_be_looked_at():
     take(message(V5, "snapshot", FULL, 0, 5))
     assert one.view(RECV).depth == (0, MOST_LEVELS)
     take(message(V5, "update", [["5", "1"]], 0, 6))
-    with pytest.raises(BookVoidError):
+    with pytest.raises(BookVoidError, match="not known until its next snapshot"):
         one.view(RECV)
     assert one.snapshot(RECV) is None
     take(message(V5, "update", [["5", "0"]], 0, 7))
