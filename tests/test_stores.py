@@ -60,18 +60,15 @@ def falsified(lines):
     """Return `lines` with something wrong about them, by what that is."""
     trades = [at for at, line in enumerate(lines) if b'"channel":"trades-all","inst":"BTC-USDT"' in line]
     trades = [at for at in trades if lines[at].startswith(b'{"type":"trade"')]
-    changes = [at for at, line in enumerate(lines) if b'"action":"update"' in line]
-    orders = [
-        at for at, line in enumerate(lines) if line.startswith(b'{"type":"order"') and b'"state":"filled"' in line
-    ]
-    one, other, change = trades[len(trades) // 2], trades[len(trades) // 2 + 1], changes[len(changes) // 2]
-    order = orders[len(orders) // 2]
+    one, other = trades[len(trades) // 2], trades[len(trades) // 2 + 1]
+    change = together(lines, b'{"type":"book"', b'"inst":"BTC-USDT",', b'"action":"update"')[1]
+    order = together(lines, b'{"type":"order"', b'"inst":"BTC-USDT",')[1]
     swapped = list(lines)
     swapped[one], swapped[other] = lines[other], lines[one]
     return {
         "a trade is missing": [*lines[:one], *lines[one + 1 :]],
         "a change of a book is missing": [*lines[:change], *lines[change + 1 :]],
-        "an order was filled and nobody says so": [*lines[:order], *lines[order + 1 :]],
+        "what became of an order is missing": [*lines[:order], *lines[order + 1 :]],
         "an order is another's": [*lines[:order], lines[order].replace(b'"main"', b'"other"'), *lines[order + 1 :]],
         "a price is another": [*lines[:one], lines[one].replace(b'"price":"6', b'"price":"7'), *lines[one + 1 :]],
         "two trades are not in order": swapped,
@@ -80,15 +77,22 @@ def falsified(lines):
     }
 
 
+def together(lines, *said):
+    """Return the places of three lines that have all that is `said`, with no gap from the first to the last."""
+    found = []
+    for at, line in enumerate(lines):
+        if line.startswith(b'{"type":"gap"'):
+            found.clear()
+        elif all(one in line for one in said):
+            found.append(at)
+            if len(found) == 3:
+                return found
+    raise AssertionError(f"no three of {said} come one after the other")
+
+
 def falsified_texts(lines):
-    """Return the same of the exchange's own texts: where two changes of a book come one after the other."""
-    changes = [
-        at for at, line in enumerate(lines) if b'"channel":"books","instId":"BTC-USDT"},"action":"update"' in line
-    ]
-    a, b, c = next(
-        three for three in zip(changes, changes[1:], changes[2:], strict=False)
-        if not any(line.startswith(b'{"type":') for line in lines[three[0] : three[2]])
-    )  # fmt: skip
+    """Return the same of the exchange's own texts."""
+    a, b, c = together(lines, b'"channel":"books","instId":"BTC-USDT"},"action":"update"')
     swapped = list(lines)
     swapped[a], swapped[b] = lines[b], lines[a]
     return {
