@@ -531,6 +531,31 @@ def test_a_gap_of_reason_start_has_the_time_of_what_it_precedes():
     ]  # fmt: skip
 
 
+def test_an_instrument_that_nothing_is_proven_of_may_have_been_missed_where_others_of_its_subscription_are_proven():
+    class Some(Scripted):
+        def proven(self) -> list[Proven]:
+            return [Proven("okx", "liquidations", "BTC-USDT-SWAP", None, None, 1090)]
+
+    def rows(*insts: str) -> list[dict[str, Any]]:
+        detail = {"side": "buy", "sz": "1", "bkPx": "1", "ts": "1", "ccy": ""}
+        return [{"instType": "SWAP", "uly": "", "instId": inst, "details": [detail]} for inst in insts]
+
+    one, trading = pump(sink := Some()), lived()
+    many = lived(wanted := "liquidations:instType=SWAP")
+    for insts in (["ETH-USDT-SWAP"], ["BTC-USDT-SWAP", "ETH-USDT-SWAP"], ["BTC-USDT-SWAP"]):
+        one.lane.put(many.push(push(wanted, *rows(*insts)), RECV))
+    put(one, trading, 1)
+    virtually(one)
+    told = [(line["type"], line["inst"], line.get("state"), line.get("after_ts")) for line in sink.lines]
+    assert [line for line in told if line[0] != "status"] == [
+        ("gap", "ETH-USDT-SWAP", "open", None), ("gap", "ETH-USDT-SWAP", "closed", None),
+        ("liquidation", "ETH-USDT-SWAP", None, None),
+        ("gap", "BTC-USDT-SWAP", "open", 1090), ("gap", "BTC-USDT-SWAP", "closed", 1090),
+        ("liquidation", "BTC-USDT-SWAP", None, None), ("liquidation", "ETH-USDT-SWAP", None, None),
+        ("liquidation", "BTC-USDT-SWAP", None, None), ("trade", "BTC-USDT", None, None),
+    ]  # fmt: skip
+
+
 def test_other_gaps_before_the_first_data_lie_within_that_of_the_start():
     sink = Proving()
     one, trading = pump(sink), lived()

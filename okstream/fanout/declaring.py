@@ -87,21 +87,26 @@ class Starts:
     so that files sorted by it tell the same. Trades that the exchange repeats after a subscription, and that come no
     later than what is proven, are left out, too: they are there, and where the last of them is, nothing is missing.
     So are changes of a book, up to its next snapshot.
+
+    Where a subscription is of many instruments, one of which nothing is proven may have been missed as well as others:
+    the first that comes of it has such a gap before it, with no beginning.
     """
 
     def __init__(self, statements: Statements, wall_ns: Callable[[], int]) -> None:
         self._proven: dict[Key, Proven] = {}
         self._open: dict[Key, Gap] = {}
+        self._told: dict[tuple[str, str | None, str | None], set[str | None]] = {}
         self._statements = statements
         self._wall_ns = wall_ns
 
     def __bool__(self) -> bool:
-        return bool(self._proven or self._open)
+        return bool(self._proven or self._open or self._told)
 
     def know(self, proven: Iterable[Proven]) -> None:
         """Something is proven; what was proven before stands."""
         for one in proven:
             self._proven.setdefault((one.venue, one.channel, one.inst, one.account), one)
+            self._told.setdefault((one.venue, one.channel, one.account), set()).add(one.inst)
 
     def tend(self, entries: list[Entry], again: bool = False) -> list[Entry]:
         """Return `entries` with what is to be said between them; `again`: they may be there already."""
@@ -139,8 +144,14 @@ class Starts:
     def _which(self, entry: Entry) -> Key:
         """Return the key under which something is proven: of the record itself, where its subscription is of many."""
         which = key(entry)
-        if which not in self._proven and which not in self._open and which[2] is None:
-            return entry.venue, entry.channel, entry.inst, entry.account
+        if entry.feed is not None and which[2] is not None:
+            self._told.pop((which[0], which[1], which[3]), None)  # it is of one instrument
+        elif which not in self._proven and which not in self._open:
+            which = entry.venue, entry.channel, entry.inst, entry.account
+            told = self._told.get((entry.venue, entry.channel, entry.account))
+            if entry.feed is not None and told is not None and entry.inst not in told:
+                told.add(entry.inst)
+                self._proven[which] = Proven(entry.venue, str(entry.channel), entry.inst, entry.account, None, None, "")
         return which
 
 

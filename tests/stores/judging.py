@@ -120,6 +120,8 @@ def judged(store: Store, lines: Sequence[bytes], truth: Truth) -> Held:
     for feed in truth.feeds:
         sub = feed.sub
         these = [record for record in own[sub.channel] if sub.inst in (None, record.inst)]
+        if sub.inst is None and store.proves:
+            _begun(f"{store.name}: {sub}", these, truth)
         if sub.inst is None and store.parts:
             _each_instrument(store, feed, these, truth, held)
         else:
@@ -136,6 +138,20 @@ def _each_instrument(store: Store, feed: Any, own: list[AnyRecord], truth: Truth
         else:
             these = [record for record in own if record.inst in (None, inst)]
         _subscription(store, feed, these, truth, held, inst)
+
+
+def _begun(name: str, own: Sequence[AnyRecord], truth: Truth) -> None:
+    """Once there was one of any instrument, each process says of each what it may have missed of it before."""
+    lives: dict[str | None, int] = {}
+    said: set[tuple[str | None, int]] = set()
+    first = min((truth.lived(one.recv) for one in own if not isinstance(one, Gap | Status)), default=0)
+    for record in own:
+        life = truth.lived(record.recv)
+        if isinstance(record, Gap):
+            said.add((record.inst, life))
+        elif not isinstance(record, Status) and life > lives.get(record.inst, first):
+            assert {(record.inst, life), (None, life)} & said, f"{name}: begins without a gap: {record}"
+            lives[record.inst] = life
 
 
 def twice(store: Store, truth: Truth) -> int:
