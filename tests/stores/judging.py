@@ -134,7 +134,10 @@ def _each_instrument(store: Store, feed: Any, own: list[AnyRecord], truth: Truth
     folder = truth.scene.folder / "data" / feed.sub.channel
     for inst in dict.fromkeys(record.inst for record in own if not isinstance(record, Gap | Status)):
         if store.kind == "file":
-            these = [decoded(line) for line in dict.fromkeys(filed.held(folder / (inst or "_")))]
+            there = dict.fromkeys(filed.held(folder / (inst or "_")))
+            # What was said of all while there was nothing of it yet is in no file of its own.
+            before = [line for line in dict.fromkeys(filed.held(folder / "_")) if line not in there]
+            these = [decoded(line) for line in (*before, *there)]
         else:
             these = [record for record in own if record.inst in (None, inst)]
         _subscription(store, feed, these, truth, held, inst)
