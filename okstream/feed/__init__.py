@@ -227,4 +227,4 @@ class Feed(Joining):
     def passing(self, source: Source, text: bytes | None, weight: int) -> list[Delivery]:
         """Return what raw lanes get of a message without a record."""
         leads = self.leader is None or self.leader is source
-        return [Delivery(self, (), (), text, weight)] if text is not None and leads else []
+        return [Delivery(self, (), (), text, weight, recv=source.heard)] if text is not None and leads else []

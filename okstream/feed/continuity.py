@@ -156,7 +156,7 @@ class Continuity:
         elif traits.chained and self._skipped(record):
             return None
         elif not self._seen.unseen(records):
-            return [] if text is None else [Delivery(self, (), (), text, weight)]
+            return [] if text is None else [Delivery(self, (), (), text, weight, recv=record.recv)]
         self.epoch = epoch
         if traits.incremental:
             self._keep(records)
@@ -185,7 +185,8 @@ class Continuity:
         return deliveries
 
     def _text(self, message: Message) -> list[Delivery]:
-        return [Delivery(self, (), (), message.text, message.weight)] if message.text is not None else []
+        text, weight, recv = message.text, message.weight, message.recv
+        return [Delivery(self, (), (), text, weight, recv=recv)] if text is not None else []
 
     def _keep(self, records: Records) -> None:
         """Remember what is delivered of a book."""
@@ -228,7 +229,7 @@ class Continuity:
             said = []
         else:
             said = self._resume(last, recv, lost=None if last.ts is None else 0)
-        return [Delivery(self, said, (), message.text, message.weight)] if said else []
+        return [Delivery(self, said, (), message.text, message.weight, recv=recv)] if said else []
 
     def _deliver(self, records: Records, recv: int, opened: Sequence[Statement] = ()) -> list[Delivery]:
         """The slow way: statements may stand before any of the records."""

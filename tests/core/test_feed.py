@@ -363,6 +363,28 @@ def test_unreadable_rows_are_one_declared_error_and_change_nothing():
     assert words(after(one, trades(8))) == ["trade"]
 
 
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (TRADES, [trades(7), trades(7)]),
+        (TRADES, [trades(7, 8), trades(7, 8)]),
+        (BOOK, [book("snapshot", -1, 5), book("update", 7, 9)]),
+        (BOOK, [book("update", 7, 9)]),
+    ],
+    ids=["a trade again", "trades again", "a broken book", "a void book"],
+)
+def test_a_text_without_a_record_has_the_time_it_came_at(text: str, messages: list[Any]):
+    one = lived(text, *messages[:-1])
+    said = one.push(messages[-1], RECV + 1, b"{}", 2)
+    assert [(delivery.text, delivery.records, delivery.recv) for delivery in said] == [(b"{}", (), RECV + 1)]
+
+
+def test_a_text_that_only_shows_that_nothing_was_missed_has_the_time_it_came_at():
+    one = reconnected(lived(TRADES, trades(7)))
+    (said,) = one.push(trades(7), RECV + 1, b"{}", 2)
+    assert (words(said.statements), said.text, said.recv) == (["closed disconnected", "live"], b"{}", RECV + 1)
+
+
 def test_raw_text_passes_untouched_and_only_the_links_losses_are_said():
     one = source(TRADES, parsed=False)
     one.ask()
