@@ -29,8 +29,8 @@ class LaneOptions:
         retries: how often a batch is tried again, None without end; after the last one it is as if rejected.
         retry_first, retry_most: seconds, at most, until the first and until any later attempt (doubled in between,
             full jitter).
-        on_start: what a sink that cannot be opened means at the start: `fail` the stream, `retry` until it can, with
-            the lane filling meanwhile, or `ignore` the sink from then on.
+        on_start: what a sink, or its spool, that cannot be opened means at the start: `fail` the stream, `retry` until
+            it can, with the lane filling meanwhile, or `ignore` the sink from then on.
         types, channels, instruments, venues: what it gets, patterns with stars; empty for all. Statements about what it
             does not get are left out, too.
         statements: whether it gets gaps and statuses at all.

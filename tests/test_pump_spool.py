@@ -18,6 +18,7 @@ from okstream.fanout.pump import Pump
 from okstream.feed.continuity import Delivery
 from okstream.feed.source import Source
 from okstream.sinks import Proven
+from okstream.spool import Spool
 
 PATIENCE = 20.0
 
@@ -158,11 +159,65 @@ def test_a_spool_that_cannot_be_opened_is_refused_with_the_name_of_its_sink(tmp_
     (tmp_path / "spool").touch()
 
     async def scenario() -> None:
-        one = pump(Scripted(), when_full="spill", spool=tmp_path / "spool", on_start="retry")
+        one = pump(Scripted(), when_full="spill", spool=tmp_path / "spool")
         with pytest.raises(SinkError, match=f"^{one.name}: its spool {tmp_path}/spool: File exists$"):
             await one.start()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_a_spool_that_another_has_is_tried_again_if_so_told_and_what_waited_comes(tmp_path: Path, always: bool, caplog):
+    async def scenario() -> None:
+        other, sink = Spool(tmp_path / "spool", limit=1 << 20), Scripted()
+        await other.open()
+        one = pump(
+            sink, when_full="spill", spool=tmp_path / "spool", spool_always=always, on_start="retry", retry_most=0.01
+        )
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, lived(), 1, 2, 3)
+        await until(lambda: one.state.retries >= 2)
+        assert (one.state.state, sink.calls.count("open")) == ("starting", 0)
+        assert "in use by process" in (one.state.detail or "")
+        await other.close()
+        await until(lambda: one.written == 3)
+        await over(one, running)
+        assert (numbers(sink), one.lost, one.state.spooled) == ([1, 2, 3], 0, 0)
+
+    asyncio.run(scenario())
+    assert sum("cannot be opened yet" in record.message for record in caplog.records) == 1
+
+
+def test_what_waited_for_a_spool_that_was_never_free_is_lost_and_counted(tmp_path: Path):
+    async def scenario() -> None:
+        other, sink = Spool(tmp_path / "spool", limit=1 << 20), Scripted()
+        await other.open()
+        one = pump(sink, spool=tmp_path / "spool", on_start="retry", **SPILLING)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, lived(), 1, 2, 3)
+        await until(lambda: one.state.retries > 0)
+        await over(one, running, within=0.05)
+        await other.close()
+        assert (sink.data, one.lost) == ([], 3)
+
+    asyncio.run(scenario())
+
+
+def test_a_sink_whose_spool_cannot_be_opened_is_left_out_if_so_told(tmp_path: Path, caplog):
+    (tmp_path / "spool").touch()
+
+    async def scenario() -> None:
+        sink = Scripted()
+        one = pump(sink, when_full="spill", spool=tmp_path / "spool", on_start="ignore")
+        await one.start()
+        await one.run()
+        await one.close()
+        assert (one.state.state, one.state.excused, "open" in sink.calls) == ("failed", True, False)
+
+    asyncio.run(scenario())
+    assert f"is left out: its spool {tmp_path}/spool: File exists" in caplog.text
 
 
 SPILLING = {"when_full": "spill", "bytes": 64 * 1024}

@@ -141,25 +141,19 @@ class Pump:
     # -- its life
 
     async def start(self) -> None:
-        """
-        Open what has to be open before the stream is.
-
-        Raises:
-            SinkError: the sink cannot be opened, and that is to be the end, or its spool cannot.
-        """
+        """Open spool and sink, unless both are to be tried later; raises SinkError where that fails and is the end."""
+        if self.options.on_start == "retry":
+            return
         try:
-            if self._spooling is not None:
-                await self._spooling.open()
-                self._rejects.resume(self._spooling.acknowledged)
-            if self.options.on_start != "retry":
-                await self._open()
+            await self._prepare()
+            await self._open()
         except (SinkError, OSError) as error:
             spool = "its spool " if isinstance(error, SpoolError) else ""
-            if spool or self.options.on_start == "fail":
+            if self.options.on_start == "fail":
                 if isinstance(error, ReaderGoneError):
                     raise
                 raise SinkError(f"{self.name}: {spool}{reason(error, self.name)}") from error
-            log.warning("%s cannot be opened and is left out: %s", self.name, reason(error))
+            log.warning("%s cannot be opened and is left out: %s%s", self.name, spool, reason(error))
             self._fail(error)
         else:
             if self._spooling is not None:
@@ -209,8 +203,10 @@ class Pump:
         attempt = 0
         while not self._opened:
             try:
+                if await self._prepare() and self._spooling is not None:
+                    self._spooling.start()
                 await self._open()
-            except (RetryError, OSError) as error:
+            except (RetryError, SpoolError, OSError) as error:
                 await self._let_go()
                 attempt = await self._pause(attempt, error)
         supply = self._spooling or self._batches
@@ -228,6 +224,13 @@ class Pump:
                 self.done.set()
         if self._holes:
             await self._deliver(Batch(self._holes.unsaid(), 0))
+
+    async def _prepare(self) -> bool:
+        """Open the spool, where there is one; return whether it was not open before."""
+        if self._spooling is None or not await self._spooling.open():
+            return False
+        self._rejects.resume(self._spooling.acknowledged)
+        return True
 
     async def _let_go(self) -> None:
         try:

@@ -81,8 +81,7 @@ class Spooling:
         self._resumed = Starts(around.statements, around.wall_ns)
         self._stays = self._spilling = options.spool_always
         self._busy = True  # until its sink is open
-        self._feeding = False
-        self._fed = False
+        self._known = self._feeding = self._fed = False
         self._read: Batch | None = None
         self._items = 0
         self._out: Batch | None = None
@@ -110,8 +109,10 @@ class Spooling:
         """Records that the disk had no room for, or spoilt."""
         return self._refused.lost + self.corrupt
 
-    async def open(self) -> None:
-        """Take the disk's folder, and know what is in it; raises SpoolError."""
+    async def open(self) -> bool:
+        """Take the disk's folder, and know what is in it; False where it had that before. Raises SpoolError."""
+        if self._known:
+            return False
         opened = await self._spool.open()
         self._spilling = self._spilling or opened.waiting > 0
         if opened.waiting or self._options.spool_always or self._places is not None:
@@ -125,6 +126,8 @@ class Spooling:
         self._holes.resume(self._noted)
         if opened.torn:
             log.warning("%s: %d torn bytes were cut off its spool", self._name, opened.torn)
+        self._known = True
+        return True
 
     def start(self) -> None:
         """From now on what has to goes to the disk."""
@@ -132,6 +135,7 @@ class Spooling:
         self._batches.start()
         self._prepare, lane.on_many, lane.many = lane.on_many, self._put, 1
         self._task = asyncio.get_running_loop().create_task(self._feed(), name=f"okstream spool of {self._name}")
+        self._overflow()
 
     def know(self, proven: Iterable[Proven]) -> None:
         """
