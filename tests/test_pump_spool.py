@@ -593,6 +593,33 @@ def test_what_a_full_spool_has_no_room_for_is_declared(tmp_path: Path, caplog):
     assert any("its spool is full" in record.message for record in caplog.records)
 
 
+def test_what_has_no_room_at_once_after_a_restart_is_missing_behind_what_the_disk_has(tmp_path: Path):
+    async def scenario() -> None:
+        options: Any = {"spool": tmp_path / "spool", "spool_always": True, "spool_bytes": 4096}
+        before = pump(Gate(), **options)
+        await before.start()
+        running = asyncio.create_task(before.run())
+        put(before, lived(), *range(1, 41))
+        await until(lambda: before.lost > 0)
+        await over(before, running, within=0.05)
+
+        sink = Gate()
+        one = pump(sink, **options)
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, lived(), 50)
+        await until(lambda: one.lost > 0)
+        sink.gate.set()
+        await until(lambda: one.state.spooled == 0)
+        put(one, lived(), 60)
+        await over(one, running)
+        last = numbers(sink)[-2]
+        assert 1 < last < 40
+        assert sink.data[-3:] == [f"open overflow {last}..None", f"closed overflow {last}..60", "60"]
+
+    asyncio.run(scenario())
+
+
 def test_what_has_no_room_is_missing_behind_what_was_on_its_way_to_the_sink(tmp_path: Path):
     async def scenario() -> None:
         sink = Gate()

@@ -118,6 +118,7 @@ class Spooling:
         if opened.waiting or self._options.spool_always or self._places is not None:
             known = proven(opened.marks)
             self._starts.know(known)
+            remember(self._last, heads(opened.marks).values())
             self._marked = {(one.venue, one.channel, one.inst, one.account) for one in known}
         if self._options.spool_always:
             self._done = Acknowledged(opened.done)
