@@ -408,6 +408,33 @@ async def test_a_spool_knows_the_last_of_each_key_that_was_acknowledged(tmp_path
     assert done == {"ab"[number % 2]: str(number) for number in range(acked)}
 
 
+async def test_what_is_begun_is_known_unless_something_of_it_was_appended(tmp_path):
+    options = {"limit": MIB, "mark": lambda payload: (payload[:1].decode(), payload[1:].decode().rstrip("\n"))}
+    spool = Spool(tmp_path, **options)
+    await spool.open()
+    spool.begin([b"a?\n", b"b?\n"])
+    await spool.append([b"a1"])
+    await drained(spool)
+    spool.begin([b"c?\n"])
+    await spool.close()
+    with (tmp_path / "begun").open("ab") as file:
+        file.write(b"\n00000000 d?\n\n1234")
+    for _ in range(2):
+        spool = Spool(tmp_path, **options)
+        assert (await spool.open()).marks == {"a": "1", "b": "?", "c": "?"}
+        assert (tmp_path / "begun").read_bytes().count(b"?") == 2
+        await spool.close()
+    spool = Spool(tmp_path, **options)
+    await spool.open()
+    spool.begin([b"e?\n"])
+    assert await spool.remember([b"b2", b"c3"]) > 0
+    await spool.close()
+    spool = Spool(tmp_path, **options)
+    assert (await spool.open()).marks == {"a": "1", "b": "2", "c": "3", "e": "?"}
+    assert (tmp_path / "begun").read_bytes().count(b"?") == 1
+    await spool.close()
+
+
 async def test_a_note_is_kept_as_it_was_written_last_or_not_at_all(tmp_path):
     for turn, note in enumerate([b"", b"one", b"two" * 1000, b""]):
         spool = Spool(tmp_path, limit=MIB)

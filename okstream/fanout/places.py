@@ -35,38 +35,46 @@ class Places:
         self._under_way: dict[Whose, Entry] = {}
         self._written: dict[Whose, Entry] = {}
         self._due = 0.0
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> bool:
         """Whether something was written that the spool does not know of."""
         return bool(self._written)
 
-    async def before(self, batch: Sequence[Entry]) -> None:
+    def before(self, batch: Sequence[Entry]) -> None:
         """`batch` is written next."""
         self._under_way = {(entry.feed, entry.inst): entry for entry in batch if entry.feed is not None}
         if new := self._under_way.keys() - self._seen:
             self._seen |= new
-            await self._kept([_nothing(self._under_way[whose]) for whose in new], new=True)
+            try:
+                self._spool.begin([_nothing(self._under_way[whose]) for whose in new])
+            except SpoolError as error:
+                self._failed(error)
 
-    async def after(self) -> None:
+    def after(self) -> None:
         """It is written."""
         self._written |= self._under_way
         self._under_way = {}
-        if self._written and asyncio.get_running_loop().time() >= self._due:
-            await self.keep()
+        now = asyncio.get_running_loop().time()
+        if self._written and now >= self._due and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self.keep(), name="okstream places")  # nothing has to wait for it
 
     async def keep(self) -> None:
         """Have the spool know of all that was written."""
         written, self._written = self._written, {}
-        size = await self._kept([entry.pack() for entry in written.values()])
+        size = 0
+        if written:
+            try:
+                size = await self._spool.remember([entry.pack() for entry in written.values()])
+            except SpoolError as error:
+                self._failed(error)
         self._due = asyncio.get_running_loop().time() + max(EVERY, size / _RATE)
 
-    async def _kept(self, payloads: Sequence[bytes], new: bool = False) -> int:
-        try:
-            return await self._spool.remember(payloads, new=new)
-        except SpoolError as error:
-            self._failed(error)
-            return 0
+    async def close(self) -> None:
+        """See to it that nothing is under way."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 def _nothing(entry: Entry) -> bytes:

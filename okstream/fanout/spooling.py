@@ -167,6 +167,8 @@ class Spooling:
             await asyncio.gather(task, return_exceptions=True)
             if unwritten is not None and unwritten is self._out:
                 self._leave(unwritten)
+        if self._places is not None:
+            await self._places.close()
         with suppress(SpoolError):
             await self._spool.close()
 
@@ -184,9 +186,8 @@ class Spooling:
                 if not self._spilling:
                     batch = await self._batches.next()
                     self._out = self._direct(batch) if batch is not None else self._last_words()
-                    self._busy = True
                     if self._places is not None and self._out is not None:
-                        await self._places.before(self._out.entries)
+                        self._places.before(self._out.entries)
                     return self._out
                 if not (self._spool.unread or self._rest or self._feeding or self._stays or len(self._batches)):
                     self._spilling = False  # all that was there is acknowledged
@@ -220,7 +221,7 @@ class Spooling:
         if self._kept is None:  # else the disk has what came later
             remember(self._last, batch.entries)
             if self._places is not None:
-                await self._places.after()
+                self._places.after()
         async with self._keeping:
             kept, self._kept = self._kept, None
             if kept:

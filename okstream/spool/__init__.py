@@ -147,19 +147,31 @@ class Spool:
         """
         await self._do(lambda: self._files.skip(count))
 
-    async def remember(self, payloads: Payloads, *, new: bool = False) -> int:
+    def begin(self, payloads: Payloads) -> None:
+        """
+        Something of the keys of `payloads` may be there from now on, also where a kill comes before it is appended.
+
+        As little as that is written at once, and not synced. After a restart it is as if `payloads` had been appended
+        and acknowledged, unless something of their keys was.
+
+        Raises:
+            SpoolError: the disk does not know of it.
+        """
+        try:
+            self._files.begin(payloads)
+        except OSError as error:
+            raise SpoolError(f"{self.folder}: {error.strerror or error}") from error
+
+    async def remember(self, payloads: Payloads) -> int:
         """
         Remember `payloads` as if they had been appended and acknowledged; return how many bytes that took.
 
         The disk has it when this returns, if nothing waits; else with the next segment.
 
-        Args:
-            new: only those of whose keys nothing is remembered yet.
-
         Raises:
             SpoolError: it is remembered, but the disk does not know it.
         """
-        return await self._do(lambda: self._files.remember(payloads, new))
+        return await self._do(lambda: self._files.remember(payloads))
 
     async def note(self, text: Note) -> None:
         """

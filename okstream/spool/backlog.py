@@ -9,7 +9,8 @@ from pathlib import Path
 
 from okstream.files.disk import make_folder
 
-from . import note, position
+from . import begun, note, position
+from .begun import Begun
 from .position import Position
 from .segments import NEW, OVERHEAD, Corrupt, Cursor, Segment, Writer, header, listing, marks_of, record
 
@@ -63,6 +64,7 @@ class Backlog:
         self._marks: dict[str, str] = {}
         self._segments: deque[Segment] = deque()
         self._position: Position | None = None
+        self._begun: Begun | None = None
         self._writer: Writer | None = None
         self._cursor: Cursor | None = None
         self._handed = 0  # read and not acknowledged
@@ -80,6 +82,7 @@ class Backlog:
         self.acked = self.read_to = first if self._position.acked is None else self._position.acked
         self.next = max(end, self.acked)
         corrupt += max(min(first, self.next) - self.acked, 0)  # whose files have vanished
+        self._hear()
         noted = note.read(self._folder)
         self._noted = len(noted)
         self.bytes = position.BYTES + self._noted + sum(segment.size for segment in segments)
@@ -149,11 +152,13 @@ class Backlog:
         self._position.write(self.acked)
         self._trim()
 
-    def remember(self, payloads: Payloads, new: bool) -> int:
-        before = dict(self._marks) if new else {}
+    def begin(self, payloads: Payloads) -> None:
+        assert self._begun is not None
+        self._begun.add(payloads)
+
+    def remember(self, payloads: Payloads) -> int:
         self._remember(payloads)
-        self._marks |= before
-        if (new and self._marks == before) or self.acked < self.next:
+        if self.acked < self.next:
             return 0
         self._seal()
         return self._writable().size
@@ -166,6 +171,9 @@ class Backlog:
     def close(self) -> None:
         self._seal()
         self._turn_to(None)
+        if self._begun is not None:
+            self._begun.close()
+            self._begun = None
         if self._position is not None:
             held, self._position = self._position, None
             held.close()
@@ -199,6 +207,14 @@ class Backlog:
         if segments and segments[-1].size == 0:
             segments.pop().path.unlink()
         return corrupt, torn
+
+    def _hear(self) -> None:
+        """Take what was begun for what there is, where there is nothing else of it."""
+        mark = self._mark or (lambda line: None)
+        found = [(said, line) for line in begun.read(self._folder) if (said := mark(line)) is not None]
+        new = {said[0]: (said[1], line) for said, line in found if said[0] not in self._marks}
+        self._begun = Begun(self._folder, [line for _, line in new.values()])
+        self._marks |= {key: said for key, (said, _) in new.items()}
 
     def _done(self) -> dict[str, str]:
         """Return what is to be remembered of what is acknowledged."""
