@@ -100,7 +100,10 @@ def test_what_does_not_fit_goes_through_the_disk_in_order_and_nothing_is_lost(tm
     asyncio.run(scenario())
 
 
-def test_what_the_sink_did_not_take_before_the_end_is_on_the_disk_and_comes_first_afterwards(tmp_path: Path):
+@pytest.mark.parametrize("start", ["fail", "retry"])
+def test_what_the_sink_did_not_take_before_the_end_is_on_the_disk_and_comes_first_afterwards(
+    tmp_path: Path, start: Any
+):
     async def scenario() -> None:
         trading = lived()
         stuck = Gate()
@@ -114,7 +117,7 @@ def test_what_the_sink_did_not_take_before_the_end_is_on_the_disk_and_comes_firs
         assert (numbers(stuck), one.lost) == ([], 0)
 
         sink = Scripted()
-        one = pump(sink, when_full="spill", spool=tmp_path / "spool")
+        one = pump(sink, when_full="spill", spool=tmp_path / "spool", on_start=start)
         await one.start()
         assert one.state.spooled == 5
         put(one, trading, 9)

@@ -8,6 +8,7 @@ mistake of its own, its lane is let go, and all others go on.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..entries import Entry
@@ -141,11 +142,13 @@ class Pump:
     # -- its life
 
     async def start(self) -> None:
-        """Open spool and sink, unless both are to be tried later; raises SinkError where that fails and is the end."""
+        """Open spool and sink, unless they are to be tried later; raises SinkError where that fails and is the end."""
         if self.options.on_start == "retry":
+            with suppress(SpoolError):  # `run` tries it again
+                await self._prepare(begin=True)
             return
         try:
-            await self._prepare()
+            await self._prepare(begin=False)
             await self._open()
         except (SinkError, OSError) as error:
             spool = "its spool " if isinstance(error, SpoolError) else ""
@@ -203,8 +206,7 @@ class Pump:
         attempt = 0
         while not self._opened:
             try:
-                if await self._prepare() and self._spooling is not None:
-                    self._spooling.start()
+                await self._prepare(begin=True)
                 await self._open()
             except (RetryError, SpoolError, OSError) as error:
                 await self._let_go()
@@ -225,12 +227,12 @@ class Pump:
         if self._holes:
             await self._deliver(Batch(self._holes.unsaid(), 0))
 
-    async def _prepare(self) -> bool:
-        """Open the spool, where there is one; return whether it was not open before."""
-        if self._spooling is None or not await self._spooling.open():
-            return False
-        self._rejects.resume(self._spooling.acknowledged)
-        return True
+    async def _prepare(self, *, begin: bool) -> None:
+        """Open the spool, where there is one and it is not open, and `begin` to use it."""
+        if self._spooling is not None and await self._spooling.open():
+            self._rejects.resume(self._spooling.acknowledged)
+            if begin:
+                self._spooling.start()
 
     async def _let_go(self) -> None:
         try:
