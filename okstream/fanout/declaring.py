@@ -117,8 +117,11 @@ class Starts:
                 if again and entry.type == "gap" and not entry.identity.startswith(f"{self._statements.instance}-"):
                     told.append(entry)  # what the run before this one said of its own stream, maybe half of it already
                     continue
-                one = self._proven.pop(which)
-                if again and is_data(entry) and _adjoins(one, entry):
+                one = self._proven[which]
+                follows = _follows(one, entry) if again and is_data(entry) else None
+                if follows is None or follows >= 0:  # else it is there, and more
+                    del self._proven[which]
+                if follows is not None:
                     told.append(entry)
                     continue
                 recv = entry.recv or self._wall_ns()
@@ -321,15 +324,17 @@ class Holes:
         return [Entry(encode(gap), gap)]
 
 
-def _adjoins(one: Proven, entry: Entry) -> bool:
-    """Whether nothing can be missing between what is proven and `entry`: it repeats that, or is the very next."""
+def _follows(one: Proven, entry: Entry) -> int | None:
+    """Return how far `entry` is behind what is proven, at most 1; None where something may be missing between them."""
     at, ts = place(entry)
     if entry.type == "book" and one.after is not None and entry.fields.get("prev") == one.after:
-        return True
+        return 1
     if not str(at).isdecimal() or not str(one.after).isdecimal():
-        return False
+        return None
     behind = int(str(at)) - int(str(one.after))
-    return (behind == 1 and entry.type == "trade") or (behind <= 0 and (ts or 0) <= (one.after_ts or 0))
+    if (behind == 1 and entry.type == "trade") or (behind <= 0 and (ts or 0) <= (one.after_ts or 0)):
+        return behind
+    return None
 
 
 def _behind(gap: Gap, entry: Entry) -> int | None:
