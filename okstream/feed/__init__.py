@@ -19,7 +19,8 @@ from ..records import Book, Statement
 from ..statements import Statements
 from .continuity import RECORD_WEIGHT, Delivery
 from .joining import Joining
-from .source import Message, Source
+from .merging import opaque
+from .source import Message, Pulse, Source
 
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
@@ -33,8 +34,9 @@ class Feed(Joining):
     One subscription of one venue, from subscribe to unsubscribe, and the connections that bring it.
 
     A feed for raw lanes alone (`parsed` false) is not decoded and states only what the link loses. `keeps`: whether
-    somebody may want a book's levels. `doubtful`: the connection that led may have been mute. `stale_times` and
-    `mute_times`: how often that was so lately; no connection is replaced for it before `quiet_until` (ns).
+    somebody may want a book's levels. `doubtful`: the connection that led may have been mute. What was not heard since
+    `suspected` (ns) may be dead, as another connection is. `stale_times` and `mute_times`: how often one was silent
+    lately; none is replaced for it before `quiet_until` (ns).
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Feed(Joining):
         self.quiet_until = 0
         self.mute_times = 0
         self._shared = False
+        self.suspected = 0
         self._dialect = dialect
 
     def view(self, now: int) -> BookView:
@@ -78,10 +81,10 @@ class Feed(Joining):
 
     # -- the connections that bring it
 
-    def source(self) -> Source:
-        """Return the part of one more connection."""
+    def source(self, pulse: Pulse | None = None) -> Source:
+        """Return the part of one more connection; its `pulse` is shared by all that it carries."""
         self.keep_apart()
-        source = Source(self)
+        source = Source(self, pulse or Pulse())
         self.sources.append(source)
         self._shared = self._shared or len(self.sources) > 1
         return source
@@ -139,7 +142,7 @@ class Feed(Joining):
         if self.leader is not None and not source.was_there(self.leader.heard):
             self.hold(self.leader)
             outdone = self._outdone(source, recv, long)
-            if not outdone and len(tail) <= _SAME:
+            if not outdone and len(tail) <= _SAME and not opaque(self.last):
                 return []  # what the leader has, it need not bring again
             self.doubtful |= outdone  # what a mute leader missed before nobody saw
         return self.lead(source, recv, "stale")
@@ -160,7 +163,8 @@ class Feed(Joining):
             witnesses = [other for other in others if other.was_there(source.heard)]
             other = (witnesses or others)[0]
             long = skew(self.traits.pace, self.bars)
-            self.doubtful |= not witnesses and (reason == "stale" or self._outdone(other, recv, long))
+            mute = reason == "stale" or source.suspect
+            self.doubtful |= not witnesses and (mute or self._outdone(other, recv, long))
             return self.lead(other, recv, reason)
         if state is not None:
             self.leader = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import Delivery, Feed
 
 OVERDUE = 3
+_TOGETHER_NS = 2_000_000_000
 _SHAKEN_NS = 5_000_000_000
 _SETTLED_NS = 2_000_000_000
 """How long after an acknowledgement what happened before it may still be on its way over another connection."""
@@ -40,9 +41,16 @@ class Message:
     epoch: int = 0
 
 
+@dataclass(slots=True)
+class Pulse:
+    """One connection's: when anything was heard of it, whatever it was (ns)."""
+
+    alive: int = 0
+
+
 class Source:
     """
-    One connection's part of `feed`.
+    One connection's part of `feed`, and that connection's `pulse`.
 
     `flowing`: its data goes on without a hole. `broken`: its book is void and has to be asked for anew: why (a reason
     of gap, and details), until somebody does. `tail` is what it brought before the source that leads did.
@@ -52,8 +60,9 @@ class Source:
     come to here, where another connection brings it, too.
     """
 
-    def __init__(self, feed: "Feed") -> None:
+    def __init__(self, feed: "Feed", pulse: Pulse) -> None:
         self.feed = feed
+        self.pulse = pulse
         self.key = feed.traits.key
         self.chain = Chain(feed.traits) if feed.traits.incremental and feed.parsed else None
         self.kept: Kept | None = None
@@ -112,6 +121,7 @@ class Source:
         """The wall clock was set to `wall`, or we stood still: nothing of before can be compared with it."""
         self.heard = wall
         self.feed.quiet_until = min(self.feed.quiet_until, wall)
+        self.feed.suspected = 0
         self._shaken = min(self._shaken, wall - _SHAKEN_NS)
         if self._acknowledged is not None:
             self._acknowledged = min(self._acknowledged, wall - _SETTLED_NS)
@@ -123,10 +133,12 @@ class Source:
         if self.feed.leader is self:
             self.feed.doubtful = True
 
-    def unanswered(self, alive: int) -> None:
-        """Its connection ended with a ping unanswered: it may have been dead since it was heard last, at `alive`."""
+    def unanswered(self) -> None:
+        """Its connection ended with a ping unanswered: it may have been dead since it was heard last."""
+        alive = self.pulse.alive
+        self.feed.suspected = max(self.feed.suspected, alive + _TOGETHER_NS)
         others = [other for other in self.feed.sources if other is not self and other.flowing]
-        if others and not any(other.was_there(alive) for other in others):
+        if others and not any(other.was_there(alive) and not other.suspect for other in others):
             self.doubt()
 
     @property
@@ -135,6 +147,11 @@ class Source:
         if self.chain is not None and self.feed.traits.sequenced:
             return not self.chain.void
         return self.feed.leader is self and self.feed.counted
+
+    @property
+    def suspect(self) -> bool:
+        """Whether its connection may have died when another did."""
+        return self.pulse.alive < self.feed.suspected
 
     def was_there(self, recv: int) -> bool:
         """Whether it was subscribed at `recv` already."""

@@ -12,7 +12,7 @@ from typing import Any
 from ..dialects import Ack, Dropped, LoginReply, Message, Notice, Other, Pong, Push, Refusal
 from ..errors import DecodeError, InflateError, LinkError, LoginRefusedError
 from ..feed import RECORD_WEIGHT, Delivery, Feed
-from ..feed.source import Source
+from ..feed.source import Pulse, Source
 from ..inflate import inflate
 from .budget import Budget
 from .heartbeat import Heartbeat
@@ -73,7 +73,8 @@ class Session:
         self.heartbeat = Heartbeat(terms.limits, now)
         self._opened = now
         self._bad_in_a_row = 0
-        self._wall = self._alive = wall_ms * 1_000_000
+        self._wall = wall_ms * 1_000_000
+        self._pulse = Pulse(self._wall)
         self.oversight = Oversight(self._sources, self._ask_anew, asks, now, wall_ms * 1_000_000)
         for key, feed in feeds.items():
             self._want(key, feed)
@@ -187,7 +188,7 @@ class Session:
     ) -> None:
         """Take several frames of one read; append to `brought` what they bring. See `receive`."""
         self.heartbeat.beat(now)
-        self._alive = recv
+        self._pulse.alive = recv
         cap, raw, routes = self._terms.cap, self._terms.raw, self._routes
         route, payload = self._dialect.route, self._dialect.payload
         for frame in frames:
@@ -223,7 +224,7 @@ class Session:
         self._sources.clear()
         if self.heartbeat.waiting:
             for source in sources:
-                source.unanswered(self._alive)
+                source.unanswered()
         return [
             delivery
             for source in sources
@@ -251,7 +252,7 @@ class Session:
         if feed.state == "refused" and feed.served:
             feed.state = "disconnected"  # a new connection may try
         if feed.state != "refused":
-            self._sources[key] = feed.source()
+            self._sources[key] = feed.source(self._pulse)
             self._ledger.want(key, self._dialect.size(feed.sub), feed.traits.incremental)
 
     def _push(self, push: Push, recv: int, text: bytes, share: int) -> list[Delivery]:

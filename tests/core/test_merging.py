@@ -450,10 +450,34 @@ class TestOneLeads:
         assert pair.gets(later, ticker(9)) == []
         assert pair.passes(1.5) == []
         assert pair.gets(later, ticker(12, "5")) == []
-        pair.a.unanswered(pair.a.heard)
+        pair.a.unanswered()
         said = pair.loses(pair.a)
         assert [gap.reason for gap in gaps(said)] == ["stale"] * 2, "it was dead, and nobody saw what came meanwhile"
         assert [record.ts for record in said[-2:]] == [9, 12]
+
+    @pytest.mark.parametrize("first", ["a", "b"])
+    @pytest.mark.parametrize("heard", [True, False])
+    def test_a_twin_that_was_not_heard_after_one_that_is_dead_may_be_dead_as_well(self, first, heard):
+        pair = begun(TICKER, ticker(1))
+        for one in (pair.a, pair.b):
+            one.pulse.alive = pair.recv
+        pair.recv += 20_000_000_000
+        third = pair.begins()
+        third.pulse.alive = pair.recv
+        pair.gets(third, ticker(9))
+        dead, other = (pair.a, pair.b) if first == "a" else (pair.b, pair.a)
+        other.pulse.alive += 15_000_000_000 if heard else 1_000_000_000
+        dead.unanswered()
+        said = pair.loses(dead) + pair.loses(other) + pair.gets(third, ticker(12, "5"))
+        assert [gap.reason for gap in gaps(said)] == ([] if heard else ["stale"] * 2)
+
+    def test_what_is_no_record_of_ours_is_followed_since_nobody_knows_if_it_is_the_same(self):
+        limits = "price-limit:BTC-USDT"
+        pair = begun(limits, push(limits, {"instId": "BTC-USDT", "buyLmt": "3", "ts": "1"}))
+        pair.loses(pair.b)
+        later = pair.begins()
+        assert pair.gets(later, push(limits, {"instId": "BTC-USDT", "buyLmt": "4", "ts": "9"})) == []
+        assert words(pair.passes(1.5)) == ["native"]
 
     def test_one_that_shows_but_the_present_state_is_followed_once_it_has_shown_it_often(self):
         pair = begun(TICKER, ticker(1))

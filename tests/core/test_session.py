@@ -148,6 +148,7 @@ class TestSilence:
         dead.wait(60.0)
         assert isinstance(dead.session.ending, LinkError)
         twin.now = dead.now
+        twin.hears(b"pong")
         assert records(dead.session.closed(dead.wall)) == []
         details = [{"side": "buy", "bkPx": "1", "sz": "1", "ts": "9"}]
         row = {"instId": "BTC-USDT-SWAP", "instType": "SWAP", "uly": "BTC-USDT", "details": details}
