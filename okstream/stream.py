@@ -115,7 +115,7 @@ class Stream:
         self._links = Links(wiring, _named(accounts), lambda link: self._life.start(link.run(), link.name))
         self._wanted = Wanted(
             self._links, self._statements, self._fanout.parsed, self._fanout.forget,
-            lambda: self._sampling is not None or self._fanout.keeps,
+            lambda: self._sampling is not None or self._fanout.keeps or redundancy > 1,
         )  # fmt: skip
         self._feeds = self._wanted.feeds
         self._following = Following(self._links, self._wanted, self._life.start)

@@ -121,7 +121,7 @@ class Feed(Joining):
         unnumbered = source.joining and source.chain is not None and not self.traits.sequenced
         if unnumbered and not self._level(source) and (waiting or not self._behind(source)):
             return self._rejoined(source, reason, recv)
-        if source.joining and waiting and self.keeps and self._ahead(waiting[0]):
+        if source.joining and waiting and self._ahead(waiting[0]):
             return self._differing(source, list(waiting))
         deliveries: list[Delivery] = []
         for message in waiting:

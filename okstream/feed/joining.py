@@ -14,10 +14,13 @@ from ..channels import Subscription
 from ..dialects import Traits
 from ..records import Book, Candle
 from ..statements import Statements
-from .continuity import Continuity, Delivery
+from .continuity import RECORD_WEIGHT, Continuity, Delivery
 from .kept import Sides, difference, keep, put
 from .merging import SKEW_MS, mark, renumbered, shows
 from .source import Message, Source, passed
+
+_ROW_BYTES = 40
+"""A level, as the exchange writes it."""
 
 
 class Joining(Continuity):
@@ -152,15 +155,7 @@ class Joining(Continuity):
             return None
         if not self.traits.sequenced:
             return self._rejoined(source, reason, message.recv)
-        if self.keeps:
-            return self._differing(source, [message])
-        if first.action == "snapshot":
-            return self._accept(message, self._interrupted(reason, message.recv))
-        if first.prev is not None and last.seq is not None and message.epoch == self.epoch and first.prev < last.seq:
-            message.records = [replace(first, prev=last.seq), *message.records[1:]]
-            return None
-        source.broken = (reason, {"expected": last.seq, "prev": first.prev, "seq": first.seq})
-        return []
+        return self._differing(source, [message])
 
     def _ahead(self, message: Message) -> bool:
         """Whether a numbered book is beyond what was delivered last, and does not just follow on it."""
@@ -171,19 +166,21 @@ class Joining(Continuity):
 
     def _differing(self, source: Source, messages: list[Message]) -> list[Delivery]:
         """
-        Deliver in place of `messages`, the last that `source` brought, what changes the delivered book into its own.
+        Deliver in place of `messages`, the last that `source` brought, what changes the delivered book into its own;
+        all of its own where the delivered one is not kept.
 
         Its changes alone would nearly do, for their rows are absolute. But at the far end of the window of levels what
         came in and left again between the two places is named by neither.
         """
         source.joining = False
         doubtful, self.doubtful = self.doubtful, False
-        last, latest, before, after = self.last, source.latest, self._kept.levels(), source.levels
-        if before is None or after is None or not (isinstance(last, Book) and isinstance(latest, Book)):
+        before = self._kept.levels() if self.keeps else None
+        last, latest, after = self.last, source.latest, source.levels
+        if after is None or not (isinstance(last, Book) and isinstance(latest, Book)):
             source.broken = ("sequence", None)
             return []
         bids, asks = after.top()
-        if doubtful:
+        if doubtful or before is None:
             change = replace(latest, action="snapshot", bids=bids, asks=asks, prev=-1)
         else:
             bids, asks = difference(before.top(), (bids, asks))
@@ -192,7 +189,8 @@ class Joining(Continuity):
         whole = messages.pop()
         texts = [delivery for message in messages for delivery in self._text(message)]
         opened = self._interrupted("stale", whole.recv) if doubtful else []
-        return texts + self._accept(Message([change], whole.recv, whole.text, whole.weight, epoch=whole.epoch), opened)
+        weight = max(whole.weight, _weight(change))
+        return texts + self._accept(Message([change], whole.recv, whole.text, weight, epoch=whole.epoch), opened)
 
     def _rejoined(self, source: Source, reason: str, recv: int) -> list[Delivery]:
         """
@@ -209,9 +207,13 @@ class Joining(Continuity):
         doubtful, self.doubtful = self.doubtful, False
         if held is not None and self.state == "live" and self.gap is None and not doubtful:
             bids, asks = difference(held, (bids, asks))
-            return self._deliver([replace(latest, action="update", bids=bids, asks=asks)], recv)
-        opened = self._interrupted("stale" if doubtful else reason, recv)
-        return self._deliver([replace(latest, action="snapshot", bids=bids, asks=asks)], recv, opened)
+            change, opened = replace(latest, action="update", bids=bids, asks=asks), []
+        else:
+            change = replace(latest, action="snapshot", bids=bids, asks=asks)
+            opened = self._interrupted("stale" if doubtful else reason, recv)
+        deliveries = self._deliver([change], recv, opened)
+        deliveries[-1].weight = _weight(change)
+        return deliveries
 
     def _filling(self, source: Source, message: Message) -> Source | None:
         """Return another source that may bring the trades that are missing before `message`."""
@@ -230,3 +232,8 @@ class Joining(Continuity):
 
 def _rows(sides: tuple[bytes, bytes] | None) -> Sides | None:
     return None if sides is None else (orjson.loads(sides[0]), orjson.loads(sides[1]))
+
+
+def _weight(book: Book) -> int:
+    """Return what `book` holds of memory, as no frame brought it."""
+    return RECORD_WEIGHT * _ROW_BYTES * (1 + len(book.bids) + len(book.asks))

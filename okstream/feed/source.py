@@ -177,7 +177,8 @@ class Source:
                 self.feed.state = "disconnected"
         if self._decode is None or not self.flowing:
             self._decode = self.feed.decoder()
-            self.kept = keep() if self.feed.keeps and len(self.feed.sources) > 1 else None
+            numbered = self.chain is not None and self.feed.traits.sequenced
+            self.kept = keep() if numbered and len(self.feed.sources) > 1 else None
             self._first = True
             if self.chain is not None:
                 self.chain.restart()

@@ -167,20 +167,23 @@ class TestNumberedBooks:
         assert pair.gets(pair.b, book("update", 10, 13), book("update", 13, 14), book("update", 14, 15)) == []
         assert words(pair.gets(pair.a, book("update", 14, 16))) == ["book update"]
 
+    @pytest.mark.parametrize("keeps", [True, False])
     @pytest.mark.parametrize("prev", [10, 11, 13, 14])
-    def test_a_change_from_before_to_beyond_is_joined(self, prev: int):
-        pair = begun(BOOK, self.FIRST)
+    def test_a_change_from_before_to_beyond_is_joined(self, prev: int, keeps: bool):
+        """By what differs, or where the levels of before are not kept by the whole book: nothing was lost."""
+        pair = begun(BOOK, self.FIRST, keeps=keeps)
         pair.gets(pair.a, book("update", 10, 14))
         if prev > 10:
             pair.gets(pair.b, book("update", 10, prev))
         assert pair.gets(pair.b, book("update", prev, 16)) == []
         (said,) = pair.loses(pair.a)
         assert isinstance(said, Book)
-        assert (said.action, said.prev, said.seq) == ("update", 14, 16)
+        joined = (said.action, said.prev, said.seq)
+        assert joined == (("update", 14, 16) if keeps or prev == 14 else ("snapshot", -1, 16))
         assert words(pair.gets(pair.b, book("update", 16, 17))) == ["book update"]
 
     def test_one_that_is_behind_is_joined_once_it_is_beyond(self):
-        pair = begun(BOOK, self.FIRST)
+        pair = begun(BOOK, self.FIRST, keeps=True)
         pair.gets(pair.a, book("update", 10, 14))
         assert pair.loses(pair.a) == []
         assert pair.gets(pair.b, book("update", 10, 12), book("update", 12, 13), book("update", 13, 13)) == []
@@ -188,17 +191,28 @@ class TestNumberedBooks:
         assert isinstance(said, Book)
         assert (said.prev, said.seq) == (14, 15)
 
-    def test_only_the_snapshot_of_the_other_is_beyond(self):
-        pair = begun(BOOK, self.FIRST)
+    @pytest.mark.parametrize("keeps", [True, False])
+    def test_only_the_snapshot_of_the_other_is_beyond(self, keeps: bool):
+        pair = begun(BOOK, self.FIRST, keeps=keeps)
         pair.loses(pair.b)
         again = pair.begins()
-        assert pair.gets(again, book("snapshot", -1, 20), book("update", 20, 21)) == []
-        said = pair.loses(pair.a)
-        assert words(said) == ["open disconnected", "closed disconnected", "book snapshot", "book update"]
-        assert (gaps(said)[1].after, gaps(said)[1].until) == (10, 20)
+        assert pair.gets(again, book("snapshot", -1, 20), book("update", 20, 21, price="6")) == []
+        (said,) = pair.loses(pair.a)
+        assert isinstance(said, Book)
+        rows = [row[0] for row in said.asks]
+        assert (said.action, said.seq, rows) == (("update", 21, ["6"]) if keeps else ("snapshot", 21, ["5", "6"]))
+
+    def test_what_came_and_went_between_the_two_places_is_gone(self):
+        """Neither names it: the one that led only brought it, the other saw it neither before nor after."""
+        pair = begun(BOOK, self.FIRST, keeps=True)
+        pair.gets(pair.a, book("update", 10, 14, price="6"))
+        assert pair.gets(pair.b, book("update", 10, 16, price="7")) == []
+        (said,) = pair.loses(pair.a)
+        assert isinstance(said, Book)
+        assert [row[:2] for row in said.asks] == [["6", "0"], ["7", "1"]]
 
     def test_a_snapshot_that_was_passed_is_as_good_as_any(self):
-        pair = begun(BOOK, self.FIRST)
+        pair = begun(BOOK, self.FIRST, keeps=True)
         pair.loses(pair.b)
         again = pair.begins()
         pair.gets(again, book("snapshot", -1, 12))
