@@ -203,7 +203,7 @@ def test_patterns_silence_notices_and_what_rest_says_of_them_are_replayed(tmp_pa
 
 
 def test_a_book_that_a_program_begins_to_read_is_kept_in_the_replay_from_then_on(tmp_path):
-    """A lane that spills asks for no levels; with two links they change how one goes on where the other was."""
+    """A lane that spills asks for no levels; where links are replaced they change how one goes on where the other was."""
 
     async def scenario(sim: Simulator, stream: Stream) -> None:
         await subscribed(stream, "book:BTC-USDT", "trades:BTC-USDT")
@@ -216,7 +216,7 @@ def test_a_book_that_a_program_begins_to_read_is_kept_in_the_replay_from_then_on
             await asyncio.sleep(6)
 
     options = LaneOptions(when_full="spill", spool=tmp_path / "spool", spool_full="stop")
-    lines = recorded(tmp_path / "journal", scenario, redundancy=2, lane=options)
+    lines = recorded(tmp_path / "journal", scenario, rotate_after=12, lane=options)
     same(tmp_path / "journal", lines)
     calls = [orjson.loads(line) for path in found([tmp_path / "journal"]) for line in read(path)]
     assert [call["keeps"] for call in calls if call["dir"] == "add"] == [False, False]
