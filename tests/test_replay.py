@@ -203,7 +203,7 @@ def test_patterns_silence_notices_and_what_rest_says_of_them_are_replayed(tmp_pa
 
 
 def test_a_book_that_a_program_begins_to_read_is_kept_in_the_replay_from_then_on(tmp_path):
-    """A lane that spills asks for no levels; where links are replaced they change how one goes on where the other was."""
+    """A lane that spills asks for no levels; a link that is replaced goes on by them."""
 
     async def scenario(sim: Simulator, stream: Stream) -> None:
         await subscribed(stream, "book:BTC-USDT", "trades:BTC-USDT")

@@ -356,6 +356,23 @@ def test_what_is_before_and_after_the_damage_is_played_and_the_damage_said(tmp_p
     assert len(before) > 10
 
 
+@pytest.mark.parametrize("wrong", [b'{"dir":"recv"}', b'{"dir":"recv","conv":9,"now":1.0,"wall":1,"text":""}', b"{"])
+def test_what_cannot_be_played_is_named_by_its_line_and_all_before_it_is_played(tmp_path, wrong):
+    live = journalled(tmp_path / "journal")
+    lines = [line for path in found([tmp_path / "journal"]) for line in read(path)]
+    received = [at for at, line in enumerate(lines) if b'"dir":"recv"' in line]
+    # In the middle of what one read brought, as far as its times tell.
+    at = received[len(received) // 2]
+    now = orjson.loads(lines[at])
+    same = [orjson.dumps({**orjson.loads(line), "now": now["now"], "wall": now["wall"]}) for line in lines[at : at + 2]]
+    path = tmp_path / "wrong.jsonl"
+    path.write_bytes(b"\n".join([*(line.strip() for line in lines[:at]), same[0], wrong, same[1]]))
+    played_again, _, error = played(path)
+    assert f"{path}:{at + 2}: " in str(error)
+    assert played_again == live[: len(played_again)]
+    assert len(played_again) > len(live) // 4
+
+
 def test_a_missing_segment_ends_that_journal_and_is_said_once(tmp_path, caplog):
     live = journalled(tmp_path, segment_bytes=3000)
     files = found([tmp_path])

@@ -5,8 +5,9 @@ It reads no clock and decides nothing: every time comes from the journal, and so
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -29,7 +30,7 @@ from okstream.venues import Limits
 from okstream.wanted import ended
 
 from . import calls
-from .calls import Call
+from .calls import END_OF_TIME, Call
 
 _NOBODY = Credentials(f"{MASK} key", f"{MASK} secret", f"{MASK} passphrase")
 """Nobody's: what a journal masks is a part of these, so that it is not shown here, either."""
@@ -128,6 +129,22 @@ class Replay:
             raise JournalError("it does not begin as a journal does")
         act(call)
         self.inputs += 1
+
+    def make_all(self, several: Sequence[Call]) -> None:
+        """Make `several` calls in their order; frames of one read are taken together, as they were live."""
+        at = 0
+        while at < len(several):
+            call, frames = several[at], _of_one_read(several, at)
+            if len(frames) > 1 and (talk := self._talks.get(call["conv"])) is not None:
+                self.wall, talk.now = call["wall"], call["now"]
+                brought: list[Delivery] = []
+                talk.session.receive_all(frames, False, talk.now, self.wall, brought)
+                self._hand_over(brought)
+                self.inputs += len(frames)
+                at += len(frames)
+            else:
+                self.make(call)
+                at += 1
 
     def leave(self) -> None:
         """What follows is of another journal: this one cannot go on."""
@@ -352,6 +369,24 @@ class Replay:
         if number not in self._places:
             raise JournalError(f"there is no group {number}")
         return self._places[number]
+
+
+def _of_one_read(several: Sequence[Call], at: int) -> list[bytes]:
+    """Return the texts that one read brought from `at` on, as far as they are plain and their times make sense."""
+    first, frames = several[at], []
+    conv, now, wall = first.get("conv"), first.get("now"), first.get("wall")
+    if type(conv) is int and type(now) is float and type(wall) is int and 0 <= wall < END_OF_TIME:
+        for call in islice(several, at, None):
+            try:
+                if call["wall"] != wall or call["now"] != now or call["conv"] != conv or call["dir"] != "recv":
+                    break
+                text = call["text"]
+            except KeyError:
+                break
+            if type(text) is not str:
+                break
+            frames.append(text.encode("utf-8", "surrogatepass"))
+    return frames
 
 
 def _known(place: Place, key: str) -> Feed:

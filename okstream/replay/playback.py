@@ -168,16 +168,31 @@ class Playback:
         self._life.end()
 
     async def _one(self, path: Path) -> None:
-        for number, call in enumerate(self._calls(path), 1):
+        before = self.replay.inputs
+        for several in self._several(path):
             if self._speed is not None:
-                await self._due(call.get("wall"), self._speed)
+                await self._due(several[0].get("wall"), self._speed)
             try:
-                self.replay.make(call)
+                self.replay.make_all(several)
             except JournalError as error:
-                raise JournalError(f"{path}:{number}: {error}") from None
-            if not number % _EVERY:
-                await self._room()
-        await self._room()
+                raise JournalError(f"{path}:{self.replay.inputs - before + 1}: {error}") from None
+            await self._room()
+
+    def _several(self, path: Path) -> Iterator[list[dict[str, Any]]]:
+        """Yield calls together as far as they are due together, and no more than fit between two looks at the lanes."""
+        several: list[dict[str, Any]] = []
+        try:
+            for call in self._calls(path):
+                if several and (len(several) == _EVERY or self._speed is not None):
+                    yield several
+                    several = []
+                several.append(call)
+        except JournalError:
+            if several:
+                yield several
+            raise
+        if several:
+            yield several
 
     def _calls(self, path: Path) -> Iterator[dict[str, Any]]:
         first = next(read(path), None)
