@@ -120,7 +120,7 @@ class Feed(Joining):
         waiting, source.tail = source.tail, deque()
         unnumbered = source.joining and source.chain is not None and not self.traits.sequenced
         if unnumbered and not self._level(source) and (waiting or not self._behind(source)):
-            return self._rejoined(source, reason, recv)
+            return self._rejoined(source, reason, recv, waiting)
         if source.joining and waiting and self._ahead(waiting[0]):
             return self._differing(source, list(waiting))
         deliveries: list[Delivery] = []

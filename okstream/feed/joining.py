@@ -4,7 +4,7 @@ How delivery goes on where another connection takes over: what of it is delivere
 Rows of a book are absolute, so the changes from before to beyond the place that was reached are exact.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import orjson
@@ -154,7 +154,7 @@ class Joining(Continuity):
             self.doubtful = False
             return None
         if not self.traits.sequenced:
-            return self._rejoined(source, reason, message.recv)
+            return self._rejoined(source, reason, message.recv, [message])
         return self._differing(source, [message])
 
     def _ahead(self, message: Message) -> bool:
@@ -186,15 +186,24 @@ class Joining(Continuity):
             bids, asks = difference(before.top(), (bids, asks))
             change = replace(latest, action="update", bids=bids, asks=asks, prev=last.seq)
         source.kept = None
-        whole = messages.pop()
-        texts = [delivery for message in messages for delivery in self._text(message)]
-        opened = self._interrupted("stale", whole.recv) if doubtful else []
-        weight = max(whole.weight, _weight(change))
-        return texts + self._accept(Message([change], whole.recv, whole.text, weight, epoch=whole.epoch), opened)
+        newest = messages[-1]
+        opened = self._interrupted("stale", newest.recv) if doubtful else []
+        instead = Message([change], newest.recv, None, max(newest.weight, _weight(change)), epoch=newest.epoch)
+        return self._texted(self._accept(instead, opened), messages)
 
-    def _rejoined(self, source: Source, reason: str, recv: int) -> list[Delivery]:
+    def _texted(self, deliveries: list[Delivery], messages: Iterable[Message]) -> list[Delivery]:
+        """Return `deliveries`, made in place of `messages`, with their texts behind all that is said before them."""
+        texts = [delivery for message in messages for delivery in self._text(message)]
+        if texts and deliveries:
+            first, last = texts.pop(0), deliveries[-1]
+            last.text, last.weight = first.text, max(first.weight, last.weight)
+        return deliveries + texts
+
+    def _rejoined(self, source: Source, reason: str, recv: int, messages: Iterable[Message]) -> list[Delivery]:
         """
         Go on with the book of `source`, which is later than what was delivered: what differs, or all of it.
+
+        In place of `messages`, the last that it brought.
         """
         source.joining = False
         latest, levels = source.latest, source.levels
@@ -213,7 +222,7 @@ class Joining(Continuity):
             opened = self._interrupted("stale" if doubtful else reason, recv)
         deliveries = self._deliver([change], recv, opened)
         deliveries[-1].weight = _weight(change)
-        return deliveries
+        return self._texted(deliveries, messages)
 
     def _filling(self, source: Source, message: Message) -> Source | None:
         """Return another source that may bring the trades that are missing before `message`."""

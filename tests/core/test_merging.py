@@ -596,6 +596,19 @@ class TestIdentities:
 
 
 class TestRaw:
+    @pytest.mark.parametrize(("doubtful", "action"), [(False, "update"), (True, "snapshot")])
+    def test_texts_that_an_unnumbered_book_stands_for_pass_behind_what_is_said(self, doubtful: bool, action: str):
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        second = v3_book("update", 2, "10", checksum=checksum_of(["10", "9"], ["11"]))
+        third = v3_book("update", 3, "8", checksum=checksum_of(["10", "9", "8"], ["11"]))
+        pair.gets(pair.a, v3_book("update", 2, "7", checksum=checksum_of(["9", "7"], ["11"])))
+        pair.feed.doubtful = doubtful
+        assert [pair.b.push(one, pair.recv, text, 9) for one, text in ((second, b"2"), (third, b"3"))] == [[], []]
+        said = pair.feed.leave(pair.a, "disconnected", pair.recv, "disconnected")
+        assert [delivery.text for delivery in said] == [b"2", b"3"]
+        assert [record.action for delivery in said for record in delivery.records] == [action]
+        assert not said[1].statements
+
     def test_one_is_passed_on_and_the_other_takes_its_place(self):
         pair = Pair(TICKER, parsed=False)
         assert pair.a.push_raw(RECV, b"1", 1)[0].text == b"1"
