@@ -8,6 +8,7 @@ Rules and their sources: https://www.okx.com/docs-v5/en/#order-book-trading-mark
 v3 documentation of the time. The checksum of v5 is the constant 0 since June 2026, which says nothing.
 """
 
+import re
 from enum import Enum
 from typing import Any
 
@@ -19,6 +20,7 @@ from .kept import put
 _DISTRUSTED = 3
 _MANY = 20
 _SHRUNKEN = 4
+_ZERO = re.compile(r"0+(\.0*)?")
 _SAID = 200
 """Characters of the exchange's text that are told at most: no bound holds for what waits of that to be written."""
 
@@ -72,7 +74,7 @@ class Chain:
 
     def check(self, book: Book) -> Verdict:
         """Take the next message and say what it is worth."""
-        if book.action == "snapshot":
+        if book.action == "snapshot" and not (self.void and self._partial(book)):
             return self._replaced(book)
         if self.void:
             self.awaited += 1
@@ -88,6 +90,18 @@ class Chain:
                 self.epoch += 1  # a reset after maintenance: what follows is numbered from here
             self.seq = book.seq
         return RIGHT if self.levels is None else self._apply(self.levels, book)
+
+    def _partial(self, book: Book) -> bool:
+        """
+        Whether what came first, where nothing tells a snapshot, is a change that was still on its way.
+
+        A whole book has no level of size zero, and hardly a quarter of the levels it had; but once it may have.
+        """
+        if self._traits.sequenced or self._traits.checksums:
+            return False
+        full, self._full = self._full, (0, 0)
+        few = any(_few(len(side), most) for side, most in zip((book.bids, book.asks), full, strict=True))
+        return few or any(_ZERO.fullmatch(row[1]) for row in (*book.bids, *book.asks))
 
     def _replaced(self, book: Book) -> Verdict:
         if self.seq is not None and book.seq is not None and book.seq < self.seq and not self.void:
@@ -126,7 +140,7 @@ class Chain:
             (bid, *_), (ask, *_) = levels.top(1)
             return self._broken("sequence", {"why": "crossed", "bid": bid[0], "ask": ask[0]})
         for side, count, full in zip(("bids", "asks"), levels.depth, self._full, strict=True):
-            if full >= _MANY and count < full // _SHRUNKEN:
+            if _few(count, full):
                 return self._broken("sequence", {"why": "shrunken", "side": side, "levels": count, "of": full})
         return RIGHT
 
@@ -135,3 +149,8 @@ class Chain:
         self.detail = {name: value[:_SAID] if isinstance(value, str) else value for name, value in detail.items()}
         self.restart()
         return BROKEN
+
+
+def _few(count: int, full: int) -> bool:
+    """Whether a side of `count` levels cannot be what had `full` of them."""
+    return full >= _MANY and count < full // _SHRUNKEN
