@@ -62,8 +62,13 @@ class Seen:
                 return []
         else:
             self._latest = ts
+        before = self._recent[-1][-1] if self._recent else None
         self._recent.append(records)
         self._count += 1
+        if kind is Candle and len(records) > 1 and before is not None and _same(records[:1], [before]):
+            # The bar that is over comes once more with the next one.
+            self.repeated += 1
+            return records[1:]
         return records
 
     def covers(self, records: Records, last: DataRecord | None, cursor: int | None) -> tuple[bool, int | None]:

@@ -65,6 +65,15 @@ def test_a_channel_without_a_first_push_is_live_once_acknowledged():
     assert words(records(one.acknowledge(RECV))) == ["live"]
 
 
+def test_a_bar_that_comes_once_more_with_the_next_one_is_delivered_once():
+    candles = "candle-1m:BTC-USDT"
+    over, begun = (push(candles, [ts, "5", "9", "5", "7", "3", "3", "3", "0"]) for ts in ("60000", "120000"))
+    later = {**over, "data": [["60000", "5", "9", "5", "8", "4", "4", "4", "0"]]}
+    both = {**over, "data": later["data"] + begun["data"]}
+    one = lived(candles, over, later)
+    assert [said.ts for said in after(one, both, both)] == [120000]
+
+
 def test_the_first_trade_is_cached_and_the_next_is_not():
     one = lived(TRADES)
     first, second = [said for said in after(one, trades(7), trades(8)) if said.type == "trade"]
