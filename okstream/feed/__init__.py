@@ -26,7 +26,7 @@ __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
 _TAIL = 4096
 _SAME = 256
-"""Messages that a source may bring beside a silent leader while they show nothing but what that one has."""
+"""Messages that a source may bring beside a leader that is silent but lives: they show what that has, and no more."""
 
 
 class Feed(Joining):
@@ -141,10 +141,10 @@ class Feed(Joining):
             return []
         if self.leader is not None and not source.was_there(self.leader.heard):
             self.hold(self.leader)
-            outdone = self._outdone(source, recv, long)
-            if not outdone and len(tail) <= _SAME and not opaque(self.last):
+            mute = len(tail) > _SAME or self._outdone(source, recv, long)
+            if not mute and not opaque(self.last):
                 return []  # what the leader has, it need not bring again
-            self.doubtful |= outdone  # what a mute leader missed before nobody saw
+            self.doubtful |= mute  # what it missed before nobody saw
         return self.lead(source, recv, "stale")
 
     def lose(
@@ -160,10 +160,10 @@ class Feed(Joining):
         others = [other for other in self.sources if other is not source and other.covers(recv)]
         if others:
             # Where each began later than a silence did, nobody saw what came first in it.
-            witnesses = [other for other in others if other.was_there(source.heard)]
+            witnesses = [other for other in others if other.was_there(source.heard) and not other.doubted]
             other = (witnesses or others)[0]
             long = skew(self.traits.pace, self.bars)
-            mute = reason == "stale" or source.suspect
+            mute = reason == "stale" or source.suspect or source.doubted
             self.doubtful |= not witnesses and (mute or self._outdone(other, recv, long))
             return self.lead(other, recv, reason)
         if state is not None:

@@ -81,6 +81,7 @@ class Source:
         self._first = False
         self._acknowledged: int | None = None
         self._shaken = -_SHAKEN_NS
+        self._doubted: int | None = None
 
     @property
     def overdue(self) -> bool:
@@ -128,8 +129,14 @@ class Source:
         for message in self.tail:
             message.recv = wall
 
+    @property
+    def doubted(self) -> bool:
+        """Whether it was doubted, and has brought nothing since."""
+        return self._doubted == self.heard
+
     def doubt(self) -> None:
-        """What this connection led with may not be all that there was."""
+        """What this connection brought may not be all that there was."""
+        self._doubted = self.heard
         if self.feed.leader is self:
             self.feed.doubtful = True
 

@@ -469,6 +469,19 @@ class TestOneLeads:
         assert [gap.reason for gap in gaps(said)] == ["stale"] * 2, "it was dead, and nobody saw what came meanwhile"
         assert [record.ts for record in said[-2:]] == [9, 12]
 
+    @pytest.mark.parametrize("heard", [True, False])
+    def test_a_twin_that_was_found_mute_is_no_witness_until_it_speaks_again(self, heard):
+        pair = begun(TICKER, ticker(1))
+        pair.b.doubt()
+        pair.recv += 5_000_000_000
+        third = pair.begins()
+        pair.gets(third, ticker(9, "5"))
+        if heard:
+            pair.gets(pair.b, ticker(9, "5"))
+        said = pair.said(pair.a.lose("stale", pair.recv, "stale")) + pair.loses(pair.b)
+        assert [gap.reason for gap in gaps(said)] == ([] if heard else ["stale"] * 2)
+        assert said[-1].ts == 9
+
     @pytest.mark.parametrize("first", ["a", "b"])
     @pytest.mark.parametrize("heard", [True, False])
     def test_a_twin_that_was_not_heard_after_one_that_is_dead_may_be_dead_as_well(self, first, heard):
@@ -493,14 +506,15 @@ class TestOneLeads:
         assert pair.gets(later, push(limits, {"instId": "BTC-USDT", "buyLmt": "4", "ts": "9"})) == []
         assert words(pair.passes(1.5)) == ["native"]
 
-    def test_one_that_shows_but_the_present_state_is_followed_once_it_has_shown_it_often(self):
+    def test_one_that_is_silent_while_another_repeats_the_present_state_without_end_is_mute(self):
         pair = begun(TICKER, ticker(1))
         pair.loses(pair.b)
         later = pair.begins()
         assert pair.gets(later, *(ticker(9 + number) for number in range(256))) == []
         assert pair.passes(1.5) == []
-        assert not gaps(said := pair.gets(later, ticker(300)))
-        assert (len(said), pair.feed.leader) == (257, later)
+        said = pair.gets(later, ticker(300))
+        assert [gap.reason for gap in gaps(said)] == ["stale"] * 2
+        assert (len(said), pair.feed.leader) == (2 + 257, later)
 
     @pytest.mark.parametrize(
         ("closed", "prices", "volume", "mute"),
