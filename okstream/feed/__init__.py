@@ -119,14 +119,15 @@ class Feed(Joining):
         source.joining = self.last is not None and (source.chain is None or self.state == "live")
         waiting, source.tail = source.tail, deque()
         unnumbered = source.joining and source.chain is not None and not self.traits.sequenced
-        if unnumbered and not self._level(source) and (waiting or not self._behind(source)):
-            return self._rejoined(source, reason, recv, waiting)
-        if source.joining and waiting and self._ahead(waiting[0]):
-            return self._differing(source, list(waiting))
         deliveries: list[Delivery] = []
-        for message in waiting:
-            if source.broken is None:
-                deliveries += self.take(source, message, reason)
+        if unnumbered and not self._level(source) and (waiting or not self._behind(source)):
+            deliveries = self._rejoined(source, reason, recv, waiting)
+        elif source.joining and waiting and self._ahead(waiting[0]):
+            deliveries = self._differing(source, list(waiting))
+        else:
+            for message in waiting:
+                if source.broken is None:
+                    deliveries += self.take(source, message, reason)
         if source.broken is not None:
             deliveries += source.lose(source.broken[0], recv, "void", source.broken[1])
         return deliveries

@@ -184,8 +184,7 @@ class Source:
                 self.feed.state = "disconnected"
         if self._decode is None or not self.flowing:
             self._decode = self.feed.decoder()
-            numbered = self.chain is not None and self.feed.traits.sequenced
-            self.kept = keep() if numbered and len(self.feed.sources) > 1 else None
+            self.kept = None
             self._first = True
             if self.chain is not None:
                 self.chain.restart()
@@ -290,6 +289,8 @@ class Source:
                 if record.action == "snapshot":
                     if self.feed.leader is not self:
                         chain.epoch = self._epoch(record)
+                        if self.kept is None and self.feed.leader is not None and self.feed.traits.sequenced:
+                            self.kept = keep()
                     self.feed.keep_apart()  # it may come again, and is not delivered then
                 verdict = chain.check(record)
                 if verdict is BROKEN:

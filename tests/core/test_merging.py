@@ -222,6 +222,28 @@ class TestNumberedBooks:
         assert isinstance(said, Book)
         assert (said.prev, said.seq) == (13, 14)
 
+    def test_one_whose_levels_nobody_knows_is_void_before_anything_of_it_is_delivered(self):
+        """It led once, and was not kept when it led no more."""
+        pair = begun(BOOK, self.FIRST)
+        pair.gets(pair.b, book("update", 10, 11))
+        assert [record.seq for record in pair.passes(2)] == [11]
+        pair.gets(pair.b, book("update", 11, 12))
+        pair.gets(pair.a, book("update", 10, 13))
+        assert words(pair.loses(pair.b)) == ["open sequence", "void"]
+        assert pair.a.broken is not None
+        assert pair.gets(pair.a, book("update", 13, 14)) == []
+
+    def test_one_that_was_asked_for_alone_is_known_beside_one_that_came_before_it(self):
+        feed_of_both = feed(BOOK, keeps=True)
+        a = feed_of_both.source()
+        a.ask()
+        b = feed_of_both.source()
+        b.ask()
+        assert words(records(b.push(self.FIRST, RECV))) == ["live", "book snapshot"]
+        assert a.push(self.FIRST, RECV) == a.push(book("update", 10, 12, price="7"), RECV) == []
+        (change,) = records(feed_of_both.leave(b, "disconnected", RECV, "disconnected"))
+        assert (change.action, change.prev, change.seq, change.asks) == ("update", 10, 12, [["7", "1", "0", "1"]])
+
     def test_the_one_that_leads_breaks_and_the_other_goes_on(self):
         pair = begun(BOOK, self.FIRST)
         pair.gets(pair.b, book("update", 10, 12))
