@@ -79,12 +79,15 @@ class Joining(Continuity):
     def _same(self, source: Source) -> Iterator[bool]:
         """Say of each message that `source` brought beside the leader if it shows what was delivered last."""
         if not self.traits.incremental:
+            same = True
             for message in source.tail:
-                yield shows(message.records, self.last, message.first)
+                if message.records:
+                    same = shows(message.records, self.last, message.first)
+                yield same
             return
         delivered, levels = self._kept.levels() if self.keeps else None, Levels()
-        before = delivered.top() if delivered is not None else _rows(self._held)
-        levels.replace(*before or ([], []))
+        before = delivered.sides() if delivered is not None else self._held
+        levels.replace(*before or (b"[]", b"[]"))
         for message in source.tail:
             try:
                 for book in message.records:
@@ -92,7 +95,7 @@ class Joining(Continuity):
                         put(levels, book)
             except ValueError:
                 before = None
-            yield before is not None and levels.top() == before
+            yield before is not None and levels.sides() == before
 
     def _covered(self, source: Source, message: Message) -> bool:
         """Whether what another source brought is delivered already."""

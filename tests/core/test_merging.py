@@ -588,6 +588,18 @@ class TestOneLeads:
         assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
         assert said[-1].ts == 9
 
+    @pytest.mark.parametrize(("last", "mute"), [("1", False), ("5", True)])
+    def test_a_message_that_holds_nothing_says_nothing_of_what_the_other_missed(self, last, mute):
+        pair = begun(TICKER, ticker(1))
+        pair.loses(pair.b)
+        later = pair.begins()
+        assert pair.gets(later, ticker(9, last), push(TICKER)) == []
+        pair.passes(0.9)
+        assert pair.gets(later, push(TICKER)) == []
+        said = pair.loses(pair.a)
+        assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
+        assert said[-1].ts == 9
+
 
 class TestIdentities:
     def test_orders_of_both_are_delivered_once(self):
