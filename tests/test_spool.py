@@ -416,6 +416,9 @@ async def test_what_is_begun_is_known_unless_something_of_it_was_appended(tmp_pa
     await spool.append([b"a1"])
     await drained(spool)
     spool.begin([b"c?\n"])
+    size = (tmp_path / "begun").stat().st_size
+    spool.begin([b"a?\n"])
+    assert (tmp_path / "begun").stat().st_size == size, "of this there is more"
     await spool.close()
     with (tmp_path / "begun").open("ab") as file:
         file.write(b"\n00000000 d?\n\n1234")

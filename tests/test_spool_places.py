@@ -1,10 +1,12 @@
 """After a kill, a sink that proves nothing and was written to directly: what is said of the time in between."""
 
 import asyncio
+import gc
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 from core.exchange import RECV, trades
@@ -166,5 +168,26 @@ def test_what_went_through_the_disk_later_or_earlier_is_told_from_what_did_not(
         assert begin == ("open start 11..None" if every else "open start 13..None")
         await over(one, running)
         assert await after_a_kill(tmp_path / "spool", 20) == ["open start 13..None", "closed start 13..20", "20"]
+
+    asyncio.run(scenario())
+
+
+def test_a_subscription_that_ended_is_let_go(tmp_path: Path, at_once: None):
+    async def scenario() -> None:
+        sink, trading, other = Scripted(), lived(), lived(ETH)
+        one = pump(sink, when_full="spill", spool=tmp_path / "spool")
+        await one.start()
+        running = asyncio.create_task(one.run())
+        put(one, trading, 1)
+        await written(one, 1)
+        left = ref(trading.feed)
+        one.lane.forget(trading.feed)
+        del trading
+        for number in (1, 2):
+            one.lane.put(other.push(trades(number, inst="ETH-USDT"), RECV, weight=100))
+            await written(one, 1 + number)
+        gc.collect()
+        assert left() is None
+        await over(one, running)
 
     asyncio.run(scenario())

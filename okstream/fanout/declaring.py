@@ -61,11 +61,15 @@ def place(entry: Entry | None) -> Place:
 
 
 def remember(last: dict[Key, Entry], written: Iterable[Entry]) -> None:
-    """Note the last of each subscription in `last`; the quietest of very many are forgotten."""
+    """
+    Note the last of each subscription in `last`; the quietest of very many are forgotten.
+
+    Of each there is neither its line nor its feed: that may have ended, and is large.
+    """
     fresh = {key(entry): entry for entry in written if is_data(entry)}
-    for which in fresh:
+    for which, entry in fresh.items():
         last.pop(which, None)
-    last |= fresh
+        last[which] = Entry(b"", entry.about, entry.came)
     if len(last) > REMEMBERED:
         for which in list(last)[: len(last) - REMEMBERED * 3 // 4]:
             del last[which]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 from ..entries import RAW, Entry, Head
 from ..errors import SpoolError
@@ -31,7 +32,7 @@ class Places:
     def __init__(self, spool: Spool, failed: Callable[[SpoolError], None]) -> None:
         self._spool = spool
         self._failed = failed
-        self._seen: set[Whose] = set()
+        self._seen: WeakKeyDictionary[object, set[str | None]] = WeakKeyDictionary()  # a feed that ended is let go
         self._under_way: dict[Whose, Entry] = {}
         self._written: dict[Whose, Entry] = {}
         self._due = 0.0
@@ -45,10 +46,16 @@ class Places:
     def before(self, batch: Sequence[Entry]) -> None:
         """`batch` is written next."""
         self._under_way = {(entry.feed, entry.inst): entry for entry in batch if entry.feed is not None}
-        if new := self._under_way.keys() - self._seen:
-            self._seen |= new
+        new: list[bytes] = []
+        for (feed, inst), entry in self._under_way.items():
+            if (seen := self._seen.get(feed)) is None:
+                seen = self._seen[feed] = set()
+            if inst not in seen:
+                seen.add(inst)
+                new.append(_nothing(entry))
+        if new:
             try:
-                self._spool.begin([_nothing(self._under_way[whose]) for whose in new])
+                self._spool.begin(new)
             except SpoolError as error:
                 self._failed(error)
 

@@ -43,11 +43,11 @@ class Spool:
 
     Args:
         folder: is made if need be.
-        limit: bound of all its files together, bytes; only a note is never refused for it.
+        limit: bound of all its files together, bytes; only a note and what is begun are never refused for it.
         segment_bytes: where the next segment begins, at the latest at an eighth of `limit`.
         when_full: what `append` does with what there is no room for: `drop` accepts less, `stop` raises.
         mark: the key of what a payload is about, and what is to be remembered of the last one of that key. It is called
-            in the spool's thread, and must not raise.
+            in the spool's thread, for `begin` in its caller's, and must not raise.
 
     Raises:
         ConfigError: `limit` is below 4 KiB.
@@ -151,8 +151,8 @@ class Spool:
         """
         Something of the keys of `payloads` may be there from now on, also where a kill comes before it is appended.
 
-        As little as that is written at once, and not synced. After a restart it is as if `payloads` had been appended
-        and acknowledged, unless something of their keys was.
+        As little as that is written at once, and not synced; nothing is where something of their keys is remembered.
+        After a restart it is as if `payloads` had been appended and acknowledged, unless something of their keys was.
 
         Raises:
             SpoolError: the disk does not know of it.

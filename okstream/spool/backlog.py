@@ -154,7 +154,10 @@ class Backlog:
 
     def begin(self, payloads: Payloads) -> None:
         assert self._begun is not None
-        self._begun.add(payloads)
+        mark = self._mark or (lambda line: None)
+        new = [line for line in payloads if (said := mark(line)) is not None and said[0] not in self._marks]
+        if new:
+            self._begun.add(new)
 
     def remember(self, payloads: Payloads) -> int:
         self._remember(payloads)

@@ -42,8 +42,15 @@ class Begun:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Add `lines`, which end with their newlines; what fails midway is torn, and nothing else."""
-        os.write(self._file, _checked(lines))
+        """
+        Add `lines`, which end with their newlines.
+
+        Raises:
+            OSError: not all of them are there; one may be torn.
+        """
+        data = _checked(lines)
+        while data:
+            data = data[os.write(self._file, data) :]
 
     def close(self) -> None:
         os.close(self._file)
