@@ -214,7 +214,8 @@ class Spooling:
         await self._note(self._holes.said)
         if batch is self._read:
             self._read = None
-            await self._acknowledge()
+            items, self._items = self._items, 0
+            await self._acknowledged(self._spool.ack(items))
             return
         self._out = None
         self._batches.done(batch)
@@ -372,10 +373,6 @@ class Spooling:
             entries = self._resumed.tend(entries, again=True)
         self._read = Batch(entries, sum(map(is_data, entries)))
         return self._read
-
-    async def _acknowledge(self) -> None:
-        items, self._items = self._items, 0
-        await self._acknowledged(self._spool.ack(items))
 
     async def _note(self, gaps: dict[Key, Gap]) -> None:
         if gaps == self._noted:

@@ -89,11 +89,6 @@ class Source:
         return self.chain is not None and self.chain.awaited >= OVERDUE
 
     @property
-    def asked_for(self) -> bool:
-        """Whether what comes may be what was asked for last."""
-        return self._decode is not None and self.feed.state != "refused"
-
-    @property
     def acknowledged(self) -> bool:
         return self._acknowledged is not None
 
