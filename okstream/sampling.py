@@ -10,8 +10,8 @@ from .journal import Journal
 
 _NS = 1_000_000_000
 _DEEPEST = 400
-_LATE = 50_000
-"""Timers may be early by the resolution of the clock; then the same moment would come twice."""
+_LATE = 500_000
+"""How much later (ns) than due a timer is set: those of uvloop are rounded to the millisecond."""
 
 _ROW_WEIGHT = 700
 """Bytes that one level of a snapshot is taken to hold of memory."""
@@ -98,6 +98,8 @@ class Sampling:
             now = wall_ns()
             due = (now // self._every + 1) * self._every
             await asyncio.sleep((due - now + _LATE) / _NS)
+            if wall_ns() < due:
+                continue  # timers can be early by more, and the clock set back; the same moment must not come twice
             if journal is not None:
                 journal.sampled(due)
             self.look(due)

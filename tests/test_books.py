@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -307,6 +308,24 @@ def test_books_at_fixed_times_are_on_the_grid_and_right(dialect):
     assert all(18 <= counts[inst] <= 22 for inst in ("BTC-USDT", "ETH-USDT"))
     assert trades > 5
     assert gaps == []
+
+
+def test_a_book_at_fixed_times_comes_once_each_however_early_a_timer_is():
+    begun: list[int] = []
+
+    def slow_ns() -> int:
+        now = testing.wall_ns()
+        begun.append(now)
+        return now - (now - begun[0]) // 50
+
+    async def scenario(sim, stream, kept):
+        await stream.subscribe("book:BTC-USDT", timeout=20)
+        await asyncio.sleep(10)
+        return [book.recv for book in kept.of(Book)]
+
+    times = virtually(scenario, depth=5, every=0.5, wall_ns=slow_ns)
+    assert 15 <= len(times) <= 20
+    assert {after - before for before, after in pairwise(times)} == {SECOND // 2}
 
 
 def test_a_book_at_fixed_times_is_left_out_while_it_is_void_and_its_gap_is_said():

@@ -68,6 +68,7 @@ def test_books_at_fixed_times_are_snapshots_of_so_many_levels():
     books = records(done.stdout)
     assert (done.returncode, done.stderr, len(books)) == (0, "", 4)
     assert {(book["action"], len(book["bids"]), len(book["asks"])) for book in books} == {("snapshot", 3, 3)}
+    assert len({(book["inst"], book["recv"]) for book in books}) == 4, "each once, however early a timer is"
 
 
 def test_a_pattern_is_all_that_it_means():
