@@ -353,4 +353,16 @@ def asyncio_run(work: Coroutine[Any, Any, int]) -> int:
         import asyncio
 
         return asyncio.run(work)
-    return uvloop.run(work)
+    return uvloop.run(_without_what_was_given_up(work))
+
+
+async def _without_what_was_given_up(work: Coroutine[Any, Any, int]) -> int:
+    """Await `work`; where it ends while uvloop looks a host up, nobody is told that this fails later."""
+    import asyncio
+
+    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not (isinstance(context.get("exception"), OSError) and context["message"].startswith("Future ")):
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(tell)
+    return await work

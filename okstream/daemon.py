@@ -21,6 +21,8 @@ from .venues import Venue
 
 log = logging.getLogger("okstream")
 
+_DASHES = str.maketrans("/_", "--")
+
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 """How times are written on stderr: UTC."""
 
@@ -189,8 +191,9 @@ async def _subscribed(
     try:
         await streaming.subscribe(sub, venue=venue)
     except SubscriptionRefusedError as refusal:
-        upper = replace(sub, inst=sub.inst.upper()) if sub.inst else sub
-        say(str(refusal) if upper == sub else f"{refusal}. Did you mean {upper}?", "ERROR")
+        inst = sub.inst or ""
+        meant = replace(sub, inst=(inst if "-" in inst else inst.translate(_DASHES)).upper()) if inst else sub
+        say(str(refusal) if meant == sub else f"{refusal}. Did you mean {meant}?", "ERROR")
     answered.add(sub)
 
 

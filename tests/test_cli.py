@@ -103,6 +103,19 @@ def test_the_version_says_whether_okstream_is_compiled():
     assert pure.stdout == "okstream 0.1.0 (pure Python)\n"
 
 
+def test_a_lookup_that_was_given_up_is_not_told_of_when_it_fails_and_a_mistake_is():
+    code = (
+        "import asyncio, socket, okstream.cli\n"
+        "async def work():\n"
+        "    for error in (socket.gaierror(-2, 'no such host'), KeyError('mistake')):\n"
+        "        asyncio.get_running_loop().create_future().set_exception(error)\n"
+        "    return 0\n"
+        "okstream.cli.asyncio_run(work())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert ("no such host" in done.stderr, "mistake" in done.stderr) == (False, True)
+
+
 def test_version_and_help_load_nothing_heavy():
     code = "import sys, okstream.cli as c\ntry: c.main({!r})\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
     for argument in (["--version"], ["--help"], ["stream", "--help"]):

@@ -120,6 +120,11 @@ def test_nothing_left_to_stream_is_exit_code_3():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["BTC/USDT", "btc_usdt"])
+def test_a_name_that_other_programs_use_is_told_what_it_is_called_here(name):
+    assert okstream(*SIM, f"ticker:{name}").stderr.endswith("(60018). Did you mean ticker:BTC-USDT?\n")
+
+
 @pytest.fixture(scope="module")
 def ahead():
     """A simulated exchange whose clock is five minutes ahead."""

@@ -409,6 +409,22 @@ def test_a_journal_is_told_from_a_folder_without_records(tmp_path):
     assert (code, "a journal holds no records; okstream replay" in complaint) == (2, True)
 
 
+def test_a_journal_beside_the_files_is_none_of_them_whether_whole_or_not(tmp_path):
+    asyncio.run(write(tmp_path, [data(1, 2)]))
+
+    async def recorded():
+        for instance in ("whole", "killed"):
+            journal = Journal(str(tmp_path / "journal"))
+            journal.open(instance, START)
+            await journal.close()
+
+    asyncio.run(recorded())
+    (killed,) = (tmp_path / "journal").glob("*killed*")
+    killed.rename(f"{killed}.part")
+    code, text, _ = cli(tmp_path)
+    assert (code, "journal" in text) == (0, False)
+
+
 @pytest.mark.parametrize("name", ["nothing", "no*thing", "."])
 def test_where_there_is_nothing_to_read_the_verb_says_so(tmp_path, name):
     code, text, complaint = cli(tmp_path / name)

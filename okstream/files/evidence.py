@@ -93,7 +93,9 @@ def _below(folder: Path) -> list[Path]:
             if named.exists() or not named.with_name(named.name + PART).exists():
                 these.add(named)
         elif not path.name.startswith(".") and path.is_file() and path.name.removesuffix(PART).endswith(ENDINGS):
-            these.add(path)
+            described = path.with_name(path.name + MANIFEST).exists()
+            if described or not _is_journal(path):
+                these.add(path)
     return sorted(these)
 
 
