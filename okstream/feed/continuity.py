@@ -16,7 +16,7 @@ from ..identities import identity
 from ..records import Book, DataRecord, Fill, Gap, Instrument, Liquidation, Order, Statement, Status, Trade
 from ..statements import Statements, closed
 from .kept import keep
-from .merging import Records, Seen
+from .merging import Records, Seen, before
 from .source import Message
 
 _STATEMENT_WEIGHT = 600
@@ -168,6 +168,9 @@ class Continuity:
         if self.state != "live" and self.traits.incremental:
             self._seen.forget_recent()
         records = self._seen.unseen(decoded)
+        if records and records[0].origin == "cached":
+            # What is older than what was delivered, and was missed in a gap before, would come out of order.
+            records = [record for record in records if not before(record, self.last)]
         if not records:
             said = [Delivery(self, list(opened))] if opened else []
             return said + (self._repeated(message) or self._text(message))

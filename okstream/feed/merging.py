@@ -62,10 +62,10 @@ class Seen:
                 return []
         else:
             self._latest = ts
-        before = self._recent[-1][-1] if self._recent else None
+        previous = self._recent[-1][-1] if self._recent else None
         self._recent.append(records)
         self._count += 1
-        if kind is Candle and len(records) > 1 and before is not None and _same(records[:1], [before]):
+        if kind is Candle and len(records) > 1 and previous is not None and _same(records[:1], [previous]):
             # The bar that is over comes once more with the next one.
             self.repeated += 1
             return records[1:]
@@ -81,7 +81,7 @@ class Seen:
         if not records:
             return True, cursor
         if type(records[0]) in _IDENTIFIED:
-            return all(_id(record) in self._ids or _before(record, last) for record in records), cursor
+            return all(_id(record) in self._ids or before(record, last) for record in records), cursor
         if type(records[0]) is Order:
             return all(_whole(record) in self._ids for record in records), cursor
         ts = records[-1].ts
@@ -126,7 +126,7 @@ class Seen:
         return known != whole
 
 
-def _before(record: DataRecord, last: DataRecord | None) -> bool:
+def before(record: DataRecord, last: DataRecord | None) -> bool:
     """Whether trades are numbered, and `record` is the earlier of the two."""
     if not isinstance(record, Trade) or not isinstance(last, Trade):
         return False

@@ -348,10 +348,14 @@ class Session:
         return []
 
     def _acknowledged(self, ack: Ack, recv: int) -> list[Delivery]:
+        if ack.op == "unsubscribe" and self._ledger.live(ack.key) and self._ledger.overtaken(ack.key):
+            deliveries = self._sources[ack.key].lose("disconnected", recv, "disconnected")
+            self._ask_anew(self._sources[ack.key])
+            return deliveries
         # What we ask to end is no longer live by then, so this is neither our doing nor late nor told twice.
         if ack.op == "unsubscribe" and ack.request is None and self._ledger.live(ack.key):
             return self._refuse([(ack.key, Refusal(None, "the exchange ended this subscription by itself"))], recv)
-        deliveries: list[Delivery] = []
+        deliveries = []
         settled = self._ledger.acknowledged(ack.op, ack.key, ack.request)
         source = self._sources.get(ack.key)
         if ack.op == "subscribe" and source is not None and self._ledger.live(ack.key):

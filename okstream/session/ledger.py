@@ -52,13 +52,18 @@ class Request:
 
 @dataclass(slots=True)
 class Wish:
-    """What is to become of one key: `size` is its share of a request's bytes; those of one `group` may share one."""
+    """
+    What is to become of one key: `size` is its share of a request's bytes; those of one `group` may share one.
+
+    `overtaken`: an unsubscribe had no answer when it was subscribed to again.
+    """
 
     size: int
     live: bool = False
     healing: bool = False
     group: int = 0
     attempts: int = 0
+    overtaken: bool = False
 
 
 class Ledger:
@@ -151,6 +156,14 @@ class Ledger:
         """Whether the exchange serves `key` as far as is known."""
         wish = self._wishes.get(key)
         return wish is not None and wish.live
+
+    def overtaken(self, key: str) -> bool:
+        """Whether an unsubscribe of `key` had no answer before it was subscribed to again, and may end that; once."""
+        wish = self._wishes.get(key)
+        overtaken = wish is not None and wish.overtaken
+        if wish is not None:
+            wish.overtaken = False
+        return overtaken
 
     def leaving(self, key: str) -> bool:
         """Whether an unsubscribe of `key` is to be sent, or to be answered."""
@@ -324,6 +337,8 @@ class Ledger:
             if request.op == "unsubscribe":
                 # Without an answer it may or may not be gone; a subscribe after it is right in both cases.
                 self._gone(request.op, key)
+                if wish is not None:
+                    wish.overtaken = True
             elif wish is not None:
                 wish.group = self._groups if split else wish.group
                 wish.attempts += 0 if split else 1

@@ -74,6 +74,15 @@ def test_a_bar_that_comes_once_more_with_the_next_one_is_delivered_once():
     assert [said.ts for said in after(one, both, both)] == [120000]
 
 
+def test_what_is_shown_again_after_a_gap_is_delivered_as_far_as_it_is_later():
+    """The trades before it were missed in an earlier gap, and would come out of order."""
+    one = reconnected(lived(TRADES, trades(7), trades(9)))
+    shown = trades(8)
+    shown["data"] += trades(9)["data"] + trades(11)["data"]
+    said = [said.id for said in after(one, shown) if said.type == "trade"]
+    assert said == ["11"]
+
+
 def test_the_first_trade_is_cached_and_the_next_is_not():
     one = lived(TRADES)
     first, second = [said for said in after(one, trades(7), trades(8)) if said.type == "trade"]

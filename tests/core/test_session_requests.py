@@ -211,6 +211,24 @@ class TestRequests:
         call.accept()
         assert words(call.records(v1_book(1300), v1_book(1400))) == ["live", "book snapshot", "book update"]
 
+    def test_our_own_unsubscribe_that_takes_effect_late_is_not_the_end(self):
+        """Nobody answered it in time, so it was subscribed to again; then the exchange did what it was asked before."""
+        call = Call([BOOK], dialect=V1, limits=V1_LIMITS)
+        call.accept()
+        call.records(v1_book(1000))
+        assert words(call.records(b"{")) == ["open malformed", "void"]
+        (left, *_) = call.answers()
+        while not (again := call.answers()):
+            call.tick(1.0)
+        assert words(call.records(*again, v1_book(2000))) == ["closed malformed", "live", "book snapshot"]
+        assert words(call.records(left)) == ["open disconnected", "disconnected"]
+        while not (begun := call.answers()):
+            call.tick(1.0)
+        call.records(*begun)
+        call.accept()
+        assert words(call.records(v1_book(3000))) == ["closed disconnected", "live", "book snapshot"]
+        assert words(call.records(left)) == ["open refused", "refused"], "this time it was not our doing"
+
     def test_what_was_refused_is_not_asked_for_by_the_next_connection(self):
         call = Call([TICKER, TRADES])
         call.sent()
