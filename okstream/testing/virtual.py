@@ -49,6 +49,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._answered)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for threads as long as they take: `timeout`, which later Pythons give, is over at once by this clock."""
+        await super().shutdown_default_executor()
+
     def _answered(self, future: "asyncio.Future[Any]") -> None:
         self._moments.awaited -= 1
 
