@@ -44,7 +44,8 @@ async def main():
     behind = Behind(sink, f"run{first}", first, **options)
     await behind.start()
     for _ in range(5 if last else 1_000_000):
-        trades = behind.trades(10 if how == "not" else 30)
+        # Where it is to spill, more than fits in memory at once.
+        trades = behind.trades({"not": 10, "always": 30, "spill": 400}[how])
         state = behind.state
         os.write(1, b"%s %d %d\\n" % (trades[-1].id.encode(), state.written, state.spooled))
         await asyncio.sleep(0.001)
