@@ -244,6 +244,7 @@ class Source:
         if self._decode is None or feed.state == "refused":
             return []
         self.heard = recv
+        self.messages += 1
         self.flowing = True
         return feed.take_raw(self, recv, text, weight)
 

@@ -253,10 +253,10 @@ class Link:
             successor = await begin
         finally:
             await _cancelled(begin)
-        opened, since = self._loop.time(), self._outlet.wall_ns()
+        opened, before = self._loop.time(), _messages(talk)
         talk.call(opened)
         successor.succeeds = True
-        ready = await self._settled(talk, successor, since)
+        ready = await self._settled(talk, successor, before)
         successor.succeeds = False
         task = self._talks[successor]
         if task.done() or successor.session is None:
@@ -268,11 +268,11 @@ class Link:
             log.warning("%s: not everything flows on the new connection; staying with the old one", self.name)
             await self._retire(successor)
             return None
-        if talk.session is not None and (talk.session.heartbeat.heard < opened or _mute(talk, successor, since)):
+        if talk.session is not None and (talk.session.heartbeat.heard < opened or _mute(talk, successor, before)):
             talk.doubt()
         return successor
 
-    async def _settled(self, talk: Conversation, successor: Conversation, since: int) -> bool:
+    async def _settled(self, talk: Conversation, successor: Conversation, before: int) -> bool:
         """Wait until all flows with `successor`, and `talk` has given signs of life; or one of them ends."""
         old, task, opened = self._talks[talk], self._talks[successor], self._loop.time()
         try:
@@ -280,7 +280,7 @@ class Link:
                 while not (task.done() or old.done() or talk.session is None):
                     if successor.session is None:
                         return False
-                    alive = not _mute(talk, successor, since)
+                    alive = not _mute(talk, successor, before)
                     if successor.session.flowing and talk.session.heartbeat.heard >= opened and alive:
                         return True
                     successor.changed.clear()
@@ -349,12 +349,16 @@ class Link:
         self._outlet.deliver([Delivery(None, [status])])
 
 
-def _mute(talk: Conversation, successor: Conversation, since: int) -> bool:
-    """Whether `successor` brings data, and `talk` has brought none since (ns), which nobody has seen yet."""
+def _messages(talk: Conversation) -> int:
+    return talk.session.oversight.messages if talk.session is not None else 0
+
+
+def _mute(talk: Conversation, successor: Conversation, before: int) -> bool:
+    """Whether `successor` brings data, and `talk` none beyond the messages `before`, which nobody has seen yet."""
     old, new = talk.session, successor.session
     if old is None or new is None or old.oversight.leaving is not None:
         return False
-    return old.oversight.heard < since and new.oversight.speaks
+    return _messages(talk) == before and new.oversight.speaks
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

@@ -59,9 +59,9 @@ class Oversight:
         self._wall = wall
 
     @property
-    def heard(self) -> int:
-        """When data came last, of whatever subscription (ns); 0: never."""
-        return max((source.heard for source in self._sources.values()), default=0)
+    def messages(self) -> int:
+        """How many messages with data came; acknowledgements are none."""
+        return sum(source.messages for source in self._sources.values())
 
     @property
     def speaks(self) -> bool:
