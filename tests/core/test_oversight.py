@@ -289,6 +289,16 @@ def test_a_message_that_is_nothing_new_counts_as_a_sign_of_life():
     assert words(one.look(90)) == ["open stale", "stale"]
 
 
+def test_an_acknowledgement_is_no_message():
+    """A connection that answers may be mute all the same."""
+    one = Overseen(BTC, ETH)
+    assert one.oversight.messages == 0
+    one.sources[BTC].acknowledge(RECV + SECOND)
+    assert (one.oversight.messages, one.oversight.speaks) == (0, False)
+    one.hears(ticker(1), ticker(2))
+    assert (one.oversight.messages, one.oversight.speaks) == (2, True)
+
+
 def test_what_is_unsubscribed_from_is_not_kept_in_mind():
     """Asked about ever more seldom, it is asked about soon again once it is subscribed to anew."""
     call = Call([BTC, ETH], asks=True)
