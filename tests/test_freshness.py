@@ -152,6 +152,24 @@ def test_a_stall_that_outlasts_a_resubscription_costs_the_link():
     assert (states, connections) == ({"live"}, 2)
 
 
+def test_a_link_that_falls_mute_as_it_is_left_for_one_subscription_is_not_followed_in_silence():
+    async def scenario(scene):
+        await scene.subscribe("ticker:BTC-USDT", "ticker:ETH-USDT")
+        await asyncio.sleep(10)
+        scene.sim.inject("stall:channel=tickers,inst=BTC-USDT,seconds=600,sticky=1")
+        await scene.until(lambda: ("ticker", "open", "stale") in scene.gaps())
+        await asyncio.sleep(8)  # it was asked for anew, stays silent, and is about to cost the link
+        assert scene.sim.counters.connections == 1
+        scene.sim.inject("mute:seconds=3600")
+        await scene.until(lambda: scene.sim.counters.connections == 2)
+        await asyncio.sleep(40)
+        return scene.said, scene.states()
+
+    said, states = virtually(scenario, settings={"rate": 5.0})
+    gaps = [(gap.state, gap.reason) for gap in said if isinstance(gap, Gap) and gap.inst == "ETH-USDT"]
+    assert (gaps, states) == ([("open", "stale"), ("closed", "stale")], {"live"})
+
+
 @pytest.mark.parametrize(("dialect", "within"), [("okx-v5", 40), ("okex-v3", 90), ("okex-v1", 90)])
 def test_a_link_that_is_mute_is_replaced_and_what_is_missing_declared(dialect, within):
     async def scenario(scene):

@@ -356,8 +356,8 @@ def _messages(talk: Conversation) -> int:
 def _mute(talk: Conversation, successor: Conversation, before: int) -> bool:
     """Whether `successor` brings data, and `talk` none beyond the messages `before`, which nobody has seen yet."""
     old, new = talk.session, successor.session
-    if old is None or new is None or old.oversight.leaving is not None:
-        return False
+    if old is None or new is None or old.oversight.mute:
+        return False  # or it is doubted already
     return _messages(talk) == before and new.oversight.speaks
 
 

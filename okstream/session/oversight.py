@@ -34,7 +34,7 @@ class Oversight:
     Looks after the sources of one connection.
 
     `probes` are those of which REST is to be asked whether it shows something newer; `leaving` says why the connection
-    should be replaced; `remarks` are for people, `alarms` more so.
+    should be replaced, `mute` that it is as all of it was found silent; `alarms` are for people.
 
     Args:
         sources: by key; shared with the session.
@@ -47,6 +47,7 @@ class Oversight:
         self, sources: Mapping[str, Source], heal: Callable[[Source], None], asks: bool, now: float, wall: int
     ) -> None:
         self.leaving: str | None = None
+        self.mute = False
         self.probes: list[Source] = []
         self.alarms: list[str] = []
         self.next = now + EVERY
@@ -113,7 +114,7 @@ class Oversight:
         all_silent = len(paced) > 1 and all(wall - source.heard >= _WELL for source in paced)
         leaves = (canary or all_silent) and all(wall >= source.feed.quiet_until for source in stale)
         if leaves:
-            self.leaving = "connected, but no data comes"
+            self.leaving, self.mute = "connected, but no data comes", True
         if leaves or canary:  # another connection was just replaced for the same; what this one missed is missing, too
             for source in self._sources.values():
                 source.doubt()
@@ -161,7 +162,7 @@ class Oversight:
         wait = min(max(_SUSPICIOUS, min(_MUTE, _OFTEN * usual)) * 2 ** min(feed.mute_times, _DOUBLINGS), _MUTE_CAP)
         if all(wall - source.heard >= wait * _NS for source in flowing):
             feed.mute_times += 1
-            self.leaving = f"nothing came for {wait:.0f} s"
+            self.leaving, self.mute = f"nothing came for {wait:.0f} s", True
             for source in self._sources.values():
                 source.doubt()
 
