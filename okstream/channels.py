@@ -129,12 +129,12 @@ def read(channel: str | Subscription, items: tuple[str, ...], account: str | Non
     return subscriptions(channel, items, account)
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """Return the error for a `name` that is none of `known`: what exists, and what was probably meant."""
+def unknown(kind: str, name: str, known: Iterable[str], meant: str | None = None) -> ConfigError:
+    """Return the error for a `name` that is none of `known`: what exists, and what was `meant`, or probably so."""
     names = sorted(set(known))
-    close = get_close_matches(name, names, n=1, cutoff=0.55)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
-    return ConfigError(f"there is no {kind} {name!r}.{meant} There are: {', '.join(names)}")
+    close = [meant] if meant else get_close_matches(name, names, n=1, cutoff=0.55)
+    question = f" Did you mean {close[0]!r}?" if close else ""
+    return ConfigError(f"there is no {kind} {name!r}.{question} There are: {', '.join(names)}")
 
 
 def no_channel(dialect: str, name: str, known: Iterable[str], natives: Iterable[str] = ()) -> ConfigError:

@@ -21,7 +21,7 @@ subscriptions:
       a star stands for any part of a name without a dash; quote it, or the shell looks for files
   the exchange's own channels             price-limit:BTC-USDT-SWAP
 
-durations: 100ms, 0.5s, 2m, 1h30m; a plain number is seconds
+durations: 100ms, 0.5s, 2m, 1h30m, 5d; a plain number is seconds
 
 exit codes: 0 ended as asked, 1 bug, 2 usage or configuration, 3 refused by the exchange,
             4 ended but records were lost here, 5 output failed, 6 the exchange never answered,

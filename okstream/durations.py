@@ -24,5 +24,5 @@ def seconds(text: str) -> float:
     elif (match := _SPAN.fullmatch(text)) is not None:
         span = sum(float(amount) * unit for amount, unit in zip(match.groups(0), _UNITS.values(), strict=True))
     if not 0 < span < _MOST:
-        raise ConfigError(f"{text!r} is no duration above 0; write 100ms, 0.5s, 2m or 1h30m")
+        raise ConfigError(f"{text!r} is no duration above 0; write 100ms, 0.5s, 2m, 1h30m or 5d")
     return span

@@ -202,7 +202,7 @@ def find(name: str) -> Venue:
     try:
         return VENUES[name]
     except KeyError:
-        raise unknown("venue", name, [*VENUES, SIM]) from None
+        raise unknown("venue", name, [*VENUES, SIM], _BY_DIALECT.get(name)) from None
 
 
 def simulated(dialect: str, url: str, rest: str) -> Venue:

@@ -139,6 +139,7 @@ def test_lists_show_every_venue_and_channel():
     ("arguments", "complaint"),
     [
         (["stream", "--venue", "okk", "ticker:BTC-USDT"], "there is no venue 'okk'. Did you mean 'okx'?"),
+        (["stream", "--venue", "okx-v5", "ticker:BTC-USDT"], "there is no venue 'okx-v5'. Did you mean 'okx'?"),
         (["stream", "tickr:BTC-USDT"], "okx-v5 has no channel 'tickr'. Did you mean 'ticker'?"),
         (["stream", "tickers:BTC-USDT"], "channel 'tickers' is called 'ticker' here"),
         (["stream", "ticker"], "ticker wants an instrument: ticker:BTC-USDT"),

@@ -106,7 +106,7 @@ def test_the_example_has_a_table_of_every_sink_with_all_its_options_and_no_other
         ("[[source]]\nsubscriptions = []", "source[0].venue is missing"),
         ("[[source]]\nvenue = 'okx'\nsubscriptions = []", "source[0].subscriptions: is empty"),
         ("not toml at all", "config.toml: "),
-        ('drain = "soon"\n' + MINIMAL, "drain: 'soon' is no duration above 0; write 100ms, 0.5s, 2m or 1h30m"),
+        ('drain = "soon"\n' + MINIMAL, "drain: 'soon' is no duration above 0; write 100ms, 0.5s, 2m, 1h30m or 5d"),
         ("drain = 0\n" + MINIMAL, "drain: "),
         ('rotate_after = "9s"\n' + MINIMAL, "rotate_after: "),
         ("redundancy = 0\n" + MINIMAL, "redundancy: "),

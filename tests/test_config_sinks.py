@@ -189,7 +189,7 @@ MINE = '[sink.b]\ntype = "mysinks:Own"\nhost = "h"\n'
         (OUT + 'typ = "stdout"', "sink.out.typ: there is no such option; did you mean 'type'?"),
         (OUT + "lane_mib = 0", "sink.out.lane_mib: wants at least 1"),
         (OUT + 'lane_mib = "x"', "sink.out.lane_mib: wants a whole number"),
-        (OUT + 'linger = "soon"', "sink.out.linger: 'soon' is no duration above 0; write 100ms, 0.5s, 2m or 1h30m"),
+        (OUT + 'linger = "soon"', "sink.out.linger: 'soon' is no duration above 0; write 100ms, 0.5s, 2m, 1h30m or 5d"),
         (OUT + "linger = []", 'sink.out.linger: wants seconds, or text with a unit such as "500ms"'),
         (OUT + 'channels = "book"', "sink.out.channels: wants a list of text"),
         (OUT + "channels = [1]", "sink.out.channels[0]: wants text"),
