@@ -42,6 +42,16 @@ def test_a_file_and_a_broker_hold_all_there_was_or_say_what_they_lack_after_kill
         assert [what for what, these in wrong(lines).items() if passes(store, these, shown.truth)] == []
 
 
+def test_a_process_that_stood_still_wakes_up_to_what_it_missed_or_says_so(tmp_path):
+    faults = (Stroke(0, "stop", 2.0), Stroke(0, "exchange", text="drop"), Stroke(0, "stop", 1.0))
+    shown = play(Plan(2, "okx-v5", 2, "zero", STORES, faults, in_turn=True, calm=0.0), tmp_path)
+    assert shown.faults["SIGSTOP"] == 2
+    archive, broker = (shown.stores[store.name] for store in STORES[:2])
+    assert archive.again == broker.again == 0
+    assert archive.report.checked
+    assert archive.last == broker.last
+
+
 def once(last):
     """Return `last` without what a broker stores once though it was shown again."""
     return {whose: record for whose, record in last.items() if whose[0].channel not in ("account", "positions")}

@@ -114,14 +114,15 @@ class _Windows:
         self._wall = scene.wall
         cadence = CADENCE.get(feed.sub.channel, 1.0) + SLACK
         served = [min((item.at for item in truth.logged(feed, life)), default=None) for life in range(len(scene.lives))]
-        self.restarts: list[Window] = []
-        for life, one in enumerate(scene.lives):
-            after = next((at for at in served[life + 1 :] if at is not None), float("inf"))
-            self.restarts.append((one.asked - cadence, after + cadence))
         self.links = [_window(one, cadence) for one in scene.troubles if one.stroke.what in ("exchange", "stop")]
         touching = _touching(store)
         own = [one for one in scene.troubles if one.stroke.what in touching or one.stroke.text.startswith("flood")]
         self.own = [_window(one, cadence) for one in own]
+        self.restarts: list[Window] = []
+        for life, one in enumerate(scene.lives):
+            after = next((at for at in served[life + 1 :] if at is not None), float("inf"))
+            # What else kept from it what came first is within the same gap.
+            self.restarts.append((one.asked - cadence, _reach(after + cadence, [*self.links, *self.own])))
 
     def hold(self, name: str, reasons: Iterable[str], since_ns: int, until_ns: int) -> None:
         """From `since_ns` to `until_ns` is within all that happened, and meets for each reason what explains it."""
@@ -130,10 +131,15 @@ class _Windows:
         for reason in reasons:
             cause = self.restarts if reason in _RESTARTS else self.own if reason == "overflow" else self.links
             assert any(a <= until and since <= b for a, b in cause), f"{told}: nothing happened: {cause}"
-        reach = since
-        for a, b in sorted([*self.restarts, *self.links, *self.own]):
-            reach = max(reach, b) if a <= reach else reach
+        reach = _reach(since, [*self.restarts, *self.links, *self.own])
         assert reach >= until, f"{told}: too long, from {reach:.2f} on"
+
+
+def _reach(since: float, windows: Iterable[Window]) -> float:
+    """Until when one of `windows` follows on another from `since` on."""
+    for a, b in sorted(windows):
+        since = max(since, b) if a <= since else since
+    return since
 
 
 def _touching(store: Store) -> frozenset[str]:
