@@ -789,3 +789,24 @@ def test_a_start_with_many_links_is_never_told_that_it_dials_too_often(caplog):
 
     assert testing.run(scenario) == 7
     assert "429" not in caplog.text
+
+
+def test_a_thousand_subscriptions_are_asked_for_within_the_budget_and_one_more_moves_none():
+    channels = ("ticker", "trades", "book", "book5", "bbo", "candle-1m")
+    subs = [f"{channel}:SIM{number:03}-USDT" for channel in channels for number in range(190)][:1000]
+
+    async def scenario():
+        async with Simulator("okx-v5", Settings(start_ms=START_MS)) as sim, stream(place(sim.url)) as streaming:
+            await asyncio.gather(*(streaming.subscribe(sub, timeout=60) for sub in subs))
+            carried = {connection: set(connection.subscriptions) for connection in sim.connections}
+            requests = sim.counters.requests
+            await streaming.subscribe("book:BTC-USDT", timeout=30)
+            assert sim.counters.requests == requests + 1
+            more = {key for one in sim.connections for key in set(one.subscriptions) ^ carried.get(one, set())}
+            return requests, carried, more
+
+    requests, carried, more = testing.run(scenario)
+    assert requests < 480, "what one connection alone may ask for in an hour"
+    assert sum(map(len, carried.values())) == len(subs)
+    assert max(sum(key.startswith("books:") for key in keys) for keys in carried.values()) == 30
+    assert more == {"books:instId=BTC-USDT"}
