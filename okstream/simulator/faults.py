@@ -140,6 +140,8 @@ IMMEDIATE = frozenset(
     "drop close half-open mute freeze notice kill flood snapshot reset break-books list expire rename"
     " unknown-event".split()
 )
+OUTER = frozenset("drop half-open mute freeze kill".split())
+"""What befalls the exchange or its network, and is not done by the exchange itself."""
 
 
 class Armed:

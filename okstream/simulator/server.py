@@ -16,7 +16,7 @@ from okstream.errors import ConfigError
 from okstream.simulator import control, listings, v1, v3, v5
 from okstream.simulator.connection import Connection
 from okstream.simulator.engine import Engine, Subscription
-from okstream.simulator.faults import IMMEDIATE, Fault
+from okstream.simulator.faults import IMMEDIATE, OUTER, Fault
 from okstream.simulator.log import Counters, Log
 from okstream.simulator.settings import Settings
 from okstream.simulator.talk import Talk
@@ -256,6 +256,10 @@ class Simulator:
         ]
 
     def _perform(self, fault: Fault) -> None:
+        frozen = self.engine.frozen_until - self.engine.clock.now()
+        if frozen > 0 and fault.name not in OUTER:
+            self.engine.clock.later(frozen, lambda: self._perform(fault))
+            return
         if fault.name == "kill":
             self.counters.faults["kill"] += 1
             self._spawn(self._kill(fault.number("seconds")), "simulator-kill")

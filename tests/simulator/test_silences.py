@@ -105,6 +105,7 @@ def test_a_frozen_exchange_does_nothing_and_then_goes_on():
             await client.data("trades")
             kept = len(sim.log.entries())
             sim.inject("freeze:seconds=8")
+            sim.inject("flood:n=50,inst=BTC-USDT")  # which waits as all does
             now = asyncio.get_running_loop().time
             began = now()
             await client.ws.send("ping")
