@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 import zlib
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -231,9 +232,9 @@ def test_what_cuts_writes_and_inflates_gives_its_memory_back():
 
     tracemalloc.start()
     try:
-        work(2000)
-        first = work(2000)
-        assert work(2000) - first < 2_000
+        held = [work(2000) for _ in range(5)]
+        # What anything else takes meanwhile comes once; what is not given back comes each time.
+        assert min(after - before for before, after in pairwise(held[1:])) < 2_000
     finally:
         tracemalloc.stop()
 
