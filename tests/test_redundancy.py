@@ -130,7 +130,7 @@ def test_a_subscription_that_both_refuse_is_refused_once_and_one_that_one_refuse
     assert refused == ["NO-SUCH"]
     assert counts == [0, 1]
     assert (states, gaps) == ({"live"}, [])
-    assert "ticker:BTC-USDT is refused here, but another connection carries it" in caplog.text
+    assert "ticker:BTC-USDT is refused here, but asked for on another connection" in caplog.text
 
 
 def test_two_links_are_replaced_by_age_one_beside_the_other():

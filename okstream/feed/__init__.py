@@ -177,10 +177,13 @@ class Feed(Joining):
 
     def refuse(self, source: Source, code: str | None, message: str, recv: int) -> list[Delivery]:
         """The exchange does not serve this subscription, or no longer; at least not to `source`."""
+        others = any(other.refusal is None for other in self.sources if other is not source)
+        leads = self.leader is source and self.state != "refused"
+        deliveries = source.lose("refused", recv, "disconnected") if leads and others else []
         source.forget()
         source.refusal = (code, message)
-        if any(other.flowing for other in self.sources) or self.state == "refused":
-            return []
+        if others or self.state == "refused":
+            return deliveries
         self.leader = None
         statements = self._interrupted("refused", recv, None)
         return [Delivery(self, [*statements, self.status("refused", recv, {"code": code, "message": message})])]

@@ -391,7 +391,7 @@ class Session:
         if feed.state == "refused":
             self.settled.append((feed, refusal))
         else:
-            self.remarks.append(f"{feed.sub} is refused here, but another connection carries it: {refusal.message}")
+            self.remarks.append(f"{feed.sub} is refused here, but asked for on another connection: {refusal.message}")
         return deliveries
 
     def _login(self, reply: LoginReply) -> None:

@@ -1,6 +1,7 @@
 """What was served and is then refused is asked for again, ever more seldom, and said once."""
 
-from exchange import CREDENTIALS, LOGIN, Call, ack, book, error, gaps, ticker, words
+import pytest
+from exchange import CREDENTIALS, LOGIN, Call, ack, book, error, gaps, order, records, ticker, words
 
 TICKER, BOOK, ORDERS = "ticker:BTC-USDT", "book:BTC-USDT", "orders:instType=ANY"
 BREAK = book("update", 8, 9)
@@ -124,3 +125,41 @@ def test_where_the_other_connection_ends_what_was_refused_is_asked_for_at_once()
     other.tick(2.0)
     other.accept()
     assert words(other.records(ticker(3))) == ["closed disconnected", "live", "ticker"]
+
+
+@pytest.mark.parametrize("sub", [TICKER, ORDERS, BOOK])
+def test_where_the_exchange_ends_what_leads_the_other_connection_leads_and_its_loss_is_a_gap(sub):
+    data = {TICKER: ticker(1), ORDERS: order(), BOOK: book("snapshot", -1, 5)}[sub]
+    one = Call([sub])
+    other = Call(feeds=one.feeds)
+    for call in (one, other):
+        call.accept()
+        call.hears(data)
+        call.tick(10.0)
+    assert one.records(ack("unsubscribe", sub)) == []
+    assert words(records(other.session.closed(other.wall))) == ["open disconnected", "disconnected"]
+    (feed,) = one.feeds.values()
+    assert feed.levels is None
+
+
+@pytest.mark.parametrize("refused_first", [False, True])
+def test_what_one_of_two_connections_is_refused_lives_whoever_is_answered_first(refused_first):
+    one = Call([TICKER])
+    other = Call(feeds=one.feeds)
+    (answer,), (request,) = one.answers(), other.sent()
+    said = [] if refused_first else one.records(answer, ticker(1))
+    said += other.records(error("60018", "not here", request["id"]))
+    said += one.records(answer, ticker(1)) if refused_first else []
+    assert words(said) == ["live", "ticker"]
+    assert (one.outcomes(), other.outcomes()) == ({TICKER: None}, {})
+    assert len(other.session.remarks) == 1
+
+
+def test_what_is_ended_on_one_connection_while_another_asks_for_it_goes_on_there():
+    one = Call([TICKER])
+    one.accept()
+    one.hears(ticker(1))
+    other = Call(feeds=one.feeds)
+    (answer,) = other.answers()
+    assert words(one.records(ack("unsubscribe", TICKER))) == ["open refused", "disconnected"]
+    assert words(other.records(answer, ticker(2))) == ["closed refused", "live", "ticker"]
