@@ -127,11 +127,11 @@ class Source:
     @property
     def doubted(self) -> bool:
         """Whether it was doubted, and has brought nothing since."""
-        return self._doubted == self.heard
+        return self._doubted == self.messages
 
     def doubt(self) -> None:
         """What this connection brought may not be all that there was."""
-        self._doubted = self.heard
+        self._doubted = self.messages
         if self.feed.leader is self:
             self.feed.doubtful = True
 
@@ -156,8 +156,8 @@ class Source:
         return self.pulse.alive < self.feed.suspected
 
     def was_there(self, recv: int) -> bool:
-        """Whether it was subscribed at `recv` already."""
-        return self._acknowledged is None or self._acknowledged <= recv
+        """Whether it was subscribed at `recv` already, and nothing of it was lost since."""
+        return self._shaken <= recv and (self._acknowledged is None or self._acknowledged <= recv)
 
     def covers(self, recv: int) -> bool:
         """Whether nothing is lost that this source did not bring, or will bring."""

@@ -500,8 +500,25 @@ class TestOneLeads:
         pair.gets(third, ticker(9, "5"))
         if heard:
             pair.gets(pair.b, ticker(9, "5"))
+        else:
+            pair.b.reset(pair.recv)  # which is no sign of life
         said = pair.said(pair.a.lose("stale", pair.recv, "stale")) + pair.loses(pair.b)
         assert [gap.reason for gap in gaps(said)] == ([] if heard else ["stale"] * 2)
+        assert said[-1].ts == 9
+
+    @pytest.mark.parametrize("leads", [True, False])
+    @pytest.mark.parametrize("waits", [0.0, 1.5])
+    def test_what_was_lost_of_one_while_the_other_was_dead_is_a_gap(self, leads, waits):
+        pair = begun(TICKER, ticker(1))
+        one, dead = (pair.a, pair.b) if leads else (pair.b, pair.a)
+        one.pulse.alive = dead.pulse.alive = pair.recv
+        pair.recv += 1_000_000_000
+        assert pair.said(one.lose("malformed", pair.recv)) == []
+        pair.recv += 6_000_000_000
+        said = pair.gets(one, ticker(9, "5")) + pair.passes(waits)
+        dead.unanswered()
+        said += pair.loses(dead)
+        assert [gap.reason for gap in gaps(said)] == ["stale"] * 2
         assert said[-1].ts == 9
 
     @pytest.mark.parametrize("first", ["a", "b"])
