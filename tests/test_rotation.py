@@ -1,6 +1,7 @@
 """Links that are replaced before they break, and links that carry the same twice; over real sockets in virtual time."""
 
 import asyncio
+import re
 from collections import Counter
 
 import pytest
@@ -92,6 +93,24 @@ def test_a_replacement_that_does_not_come_up_is_tried_again_while_the_old_one_li
     assert links == ["started", "connecting", "live", *["rotating"] * 4, "live"]
     assert (counters.connections, counters.rejected) == (2, 3)
     assert caplog.text.count("no replacement yet: the handshake was answered with HTTP 503") == 3
+
+
+def test_a_connection_that_could_not_be_replaced_is_as_old_as_it_is(caplog):
+    async def scenario(scene):
+        await scene.subscribe(*PUBLIC)
+        (old,) = scene.sim.connections
+        scene.sim.inject("slow-ack:seconds=3.3")
+        await scene.until(lambda: len(scene.sim.connections) == 2, within=120)
+        (new,) = [one for one in scene.sim.connections if one is not old]
+        scene.sim.inject(f"mute:connection={new.id},seconds=3600")
+        await scene.until(lambda: scene.sim.connections == [old], within=60)
+        await asyncio.sleep(5)
+        scene.sim.inject("notice:lead=60")
+        await asyncio.sleep(5)
+
+    virtually(scenario, rotate_after=100)
+    (age,) = re.findall(r"(\d+) s after connecting", caplog.text)
+    assert int(age) > 100
 
 
 @pytest.mark.parametrize("refused", ["handshake:status=403,n=2", "refuse-login:code=60009,times=2"])

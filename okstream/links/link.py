@@ -168,18 +168,20 @@ class Link:
 
     async def _keep(self, talk: Conversation) -> None:
         """Stay with `talk` and its successors; raises what ends the last of them."""
+        since = talk.opened
         while True:
-            await self._stay(talk)
+            await self._stay(talk, since)
             successor = await self._replaced(talk)
+            since = self._loop.time()  # by its age it is due again after as long
             if successor is not None:
                 await self._retire(talk)
-                talk = successor
+                talk, since = successor, successor.opened
 
-    async def _stay(self, talk: Conversation) -> None:
-        """Return when `talk` is to be replaced; raises what ends it."""
+    async def _stay(self, talk: Conversation, since: float) -> None:
+        """Return when `talk` is to be replaced, by its age as if opened at `since`; raises what ends it."""
         let_in = False
         age = self._habits.rotate_after
-        until = None if age is None else talk.opened + age * self._habits.chance.uniform(0.9, 1.0)
+        until = None if age is None else since + age * self._habits.chance.uniform(0.9, 1.0)
         while True:
             talk.changed.clear()
             session = talk.session
@@ -241,7 +243,6 @@ class Link:
             if self._talks[talk].done():
                 await self._ended(talk)
             if not self._must(talk):
-                talk.opened = self._loop.time()  # by its age it is due again after as long
                 return None
 
     async def _beside(self, talk: Conversation) -> Conversation | None:
