@@ -493,6 +493,12 @@ def test_record_and_replay_from_the_command_line(tmp_path):
     data = ran("replay", "--data-only", tmp_path / "j").stdout
     assert data
     assert b'"status"' not in data
+    config, count = tmp_path / "c.toml", data.count(b"\n")
+    source = '[[source]]\nvenue = "sim"\nsubscriptions = ["ticker:BTC-USDT"]\n'
+    config.write_text(f'{source}[sink.out]\ntype = "file"\npath = "{tmp_path / "out.jsonl"}"\n')
+    filed = ran("replay", "--config", config, tmp_path / "j")
+    assert filed.stderr.decode().endswith(f"okstream: sink out: {count} records written, 0 lost\n")
+    assert ran("replay", "-q", "--config", config, tmp_path / "j").stderr == b""
 
 
 @pytest.mark.parametrize("more", [(), ("--segment-time", "1s")], ids=["one", "several"])

@@ -29,7 +29,9 @@ async def run(arguments: argparse.Namespace) -> int:
     size = sum(path.stat().st_size for path in found([Path(file) for file in arguments.files]))
     with stopping() as stop, _progress(size, arguments.quiet, arguments.config is None) as progress:
         # Only now, for what shows the progress stands in the place of stderr, so that lines go above it.
-        configure_log(arguments.verbose, arguments.quiet, "okstream: %(message)s")
+        # With a configuration nothing but the log tells what came of it.
+        level = max(arguments.verbose, arguments.config is not None)
+        configure_log(level, arguments.quiet, "okstream: %(message)s")
         playback = Playback(
             arguments.files,
             sinks,
