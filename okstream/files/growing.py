@@ -82,16 +82,18 @@ class Growing:
         """
         text = b"".join([one.line for one in batch])
         data = text if self._compressor is None else self._compressor.compress(text, self._compressor.FLUSH_FRAME)
-        if not self._regular:
-            return self._pass_on(data)
         try:
-            self._look()
+            if self._regular or self._descriptor is None:
+                self._look()
             assert self._descriptor is not None
-            write_at(self._descriptor, data, self._size)
-            if self._sync:
-                self._settle()
+            if self._regular:
+                write_at(self._descriptor, data, self._size)
+                if self._sync:
+                    self._settle()
         except OSError as error:
             raise RetryError(said(error, self._path)) from None
+        if not self._regular:
+            return self._pass_on(data)
         self._size += len(data)
         newest = {key(one): one for one in batch if one.type not in STATEMENTS}
         self._lasts |= {whose: last(one) for whose, one in newest.items()}
@@ -175,8 +177,9 @@ class Growing:
         os.ftruncate(descriptor, self._size)
 
     def _look(self) -> None:
-        """See whether it is still the file that it was."""
-        assert self._descriptor is not None
+        """See whether it is still the file that it was; where there is none at the path, one is made."""
+        if self._descriptor is None:  # it could not be made when it was looked for last
+            return self._open()
         ours = os.fstat(self._descriptor)
         try:
             present: os.stat_result | None = self._path.stat()
@@ -192,6 +195,7 @@ class Growing:
                 log.warning("%s: somebody else wrote to it, too", self._path)
             self._size = ours.st_size
             self._remembered = min(self._remembered, self._size)
+        return None
 
     def _settle(self) -> None:
         assert self._descriptor is not None
