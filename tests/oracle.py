@@ -189,12 +189,15 @@ def _union(logged: list[Logged]) -> list[Logged]:
     """
     What has an identity, once: where any connection was pushed it first, and sent where it left on any.
 
-    What was lost everywhere and then shown among what is repeated after a subscription, comes there.
+    What was lost everywhere and then shown among what is repeated after a subscription, comes there, and so does what
+    is repeated behind it, for it may have been lost on its way.
     """
     union: dict[bytes, Logged] = {}
+    again = False
     for item in logged:
         whole = orjson.dumps(item.content)
-        if item.kind == "cached" and whole in union and not union[whole].sent:
+        again = item.kind == "cached" and (again or (whole in union and not union[whole].sent))
+        if again and whole in union:
             whole += b" again"
         known = union.setdefault(whole, item)
         known.sent |= item.sent
@@ -247,7 +250,7 @@ class _One:
     def in_order(self, truth: list[Logged]) -> None:
         """What was delivered is what was pushed, in that order, and the rest lies within gaps."""
         position, declared = self._begins(truth) - 1, False
-        seen: list[tuple[Any, ...]] = []
+        shown = {_whole(record) for record in self.own if not isinstance(record, Gap | Status)}
         for record in self.own:
             if isinstance(record, Gap):
                 declared = True
@@ -256,11 +259,10 @@ class _One:
                 after = range(position + 1, len(truth))
                 found = next((i for i in after if truth[i].sent and truth[i].content == mine), None)
                 assert found is not None, f"{self.name}: delivered what was not pushed then: {record}"
-                seen.append(mine)
-                self._excuse(truth[position + 1 : found], declared, seen)
+                self._excuse(truth[position + 1 : found], declared, shown)
                 position, declared = found, False
         late = [item for item in truth[position + 1 :] if item.at < self.end - TAIL]
-        self._excuse(late, declared or self.feed.state == "refused", seen)
+        self._excuse(late, declared or self.feed.state == "refused", shown)
 
     def _begins(self, truth: list[Logged]) -> int:
         """Return where it begins: a stream may have the exchange speak of it before anybody asks for that."""
@@ -271,9 +273,10 @@ class _One:
         second = [item.content for item in truth[ends[0] : ends[1]]]
         return ends[0] if shown[: len(second)] == second else 0
 
-    def _excuse(self, missing: list[Logged], declared: bool, seen: list[tuple[Any, ...]]) -> None:
+    def _excuse(self, missing: list[Logged], declared: bool, shown: set[bytes]) -> None:
+        """What is shown again, and in the order in which it comes there, is not missing where it came first."""
         for item in missing:
-            excused = declared or item.kind == "cached" or item.content in seen
+            excused = declared or item.kind == "cached" or orjson.dumps(item.content) in shown
             assert excused, f"{self.name}: lost in silence at {item.at:.3f}: {item.record}"
             self.report.excused += 1
 
