@@ -250,7 +250,7 @@ def test_many_books_that_break_at_once_are_all_mended_with_few_requests(dialect,
         await asyncio.sleep(3)
         asked, links = sim.counters.requests, len(sim.connections)
         sim.inject(f"break-books:by={by}")
-        await asyncio.sleep(15)
+        await asyncio.sleep(8)
         await settle()
         for inst in insts:
             agrees(stream, kept, inst)

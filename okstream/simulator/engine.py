@@ -53,6 +53,7 @@ class Subscription:
         self.login: str | None = None
         self.phase = 0
         self.ended = False
+        self.every = max(1, round(self.interval / engine.settings.step))  # in steps of the market
         self.stalled_until = 0.0
         self.broken_by = ""  # the fault that its next update has
         self.last_push = engine.clock.now()
@@ -125,9 +126,8 @@ class Engine:
         sub.last_push = self.clock.now()
         for push in sub.first():
             self.deliver(sub, *push)
-        steps = max(1, round(sub.interval / self.settings.step))
         after = self.market.step_number + 1
-        due = after + (sub.phase - after) % steps
+        due = after + (sub.phase - after) % sub.every
         heapq.heappush(self._due, (due, sub.rank, next(self._order), sub))
         self._busy.set()
 
@@ -200,8 +200,7 @@ class Engine:
             if sub.ended:
                 heapq.heappop(heap)
                 continue
-            steps = max(1, round(sub.interval / self.settings.step))
-            heapq.heapreplace(heap, (max(due + steps, number + 1), rank, order, sub))
+            heapq.heapreplace(heap, (max(due + sub.every, number + 1), rank, order, sub))
             for push in sub.poll():
                 self.deliver(sub, *push)
 
