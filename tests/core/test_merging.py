@@ -537,13 +537,16 @@ class TestOneLeads:
         said = pair.loses(dead) + pair.loses(other) + pair.gets(third, ticker(12, "5"))
         assert [gap.reason for gap in gaps(said)] == ([] if heard else ["stale"] * 2)
 
-    def test_what_is_no_record_of_ours_is_followed_since_nobody_knows_if_it_is_the_same(self):
+    def test_what_nobody_can_tell_from_what_it_was_is_followed_once_it_goes_on(self):
         limits = "price-limit:BTC-USDT"
-        pair = begun(limits, push(limits, {"instId": "BTC-USDT", "buyLmt": "3", "ts": "1"}))
+        first, later, last = (push(limits, {"instId": "BTC-USDT", "ts": ts}) for ts in ("1", "9", "20"))
+        pair = begun(limits, first)
         pair.loses(pair.b)
-        later = pair.begins()
-        assert pair.gets(later, push(limits, {"instId": "BTC-USDT", "buyLmt": "4", "ts": "9"})) == []
-        assert words(pair.passes(1.5)) == ["native"]
+        other = pair.begins()
+        assert pair.gets(other, later) == pair.passes(1.5) == pair.gets(other, last) == []
+        said = pair.passes(1.5)
+        assert [gap.reason for gap in gaps(said)] == ["stale"] * 2
+        assert words(said)[-2:] == ["native"] * 2
 
     def test_one_that_is_silent_while_another_repeats_the_present_state_without_end_is_mute(self):
         pair = begun(TICKER, ticker(1))
