@@ -64,7 +64,15 @@ class Restarted:
     """Whether the run says itself, with a gap of reason `start`, what was missed before it."""
 
 
-Item = Stretch | Said | Broken | Restarted
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The subscription is `live` from now on, or has ended: what was open is over, what opens then does not last."""
+
+    at: int
+    live: bool
+
+
+Item = Stretch | Said | Broken | Restarted | Served
 
 
 @dataclass(slots=True)
@@ -75,6 +83,7 @@ class Part:
     first: int | None = None
     last: int = 0
     served: set[Subscription] = field(default_factory=set)
+    _turns: dict[Subscription, Served] = field(default_factory=dict)
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Add one record; what is the exchange's own text, or none at all, is passed over."""
@@ -86,8 +95,8 @@ class Part:
         if kind == "status":
             if record.get("state") == "started" and channel is None:
                 self.restarted(recv)
-            elif record.get("state") == "live" and isinstance(channel, str):
-                self.served.add((venue, channel, record.get("inst"), record.get("account")))
+            elif record.get("state") in ("live", "ended") and isinstance(channel, str):
+                self._turn((venue, channel, record.get("inst"), record.get("account")), recv, record["state"] == "live")
             return
         if not isinstance(channel, str):
             return
@@ -104,6 +113,14 @@ class Part:
         else:
             items.append(Stretch(recv, recv))
 
+    def _turn(self, sub: Subscription, at: int, live: bool) -> None:
+        """`sub` is live, or has ended; where nothing came or was said of it yet, that is kept until something does."""
+        if live:
+            self.served.add(sub)
+        turn = self._turns[sub] = Served(at, live)
+        for items in self._group(sub) if sub[2] is None else filter(None, (self.items.get(sub),)):
+            items.append(turn)
+
     def _group(self, sub: Subscription) -> list[list[Item]]:
         """Return the items of all that a gap without an instrument is about."""
         venue, channel, _, account = sub
@@ -112,8 +129,11 @@ class Part:
     def _first_of(self, sub: Subscription) -> list[Item]:
         """Something comes of `sub` for the first time; what was said of all instruments is about it, too."""
         venue, channel, inst, account = sub
-        shared = self.items.get((venue, channel, None, account), ()) if inst is not None else ()
-        items = self.items[sub] = [item for item in shared if isinstance(item, Said)]
+        all_of_it = venue, channel, None, account
+        shared = self.items.get(all_of_it, ()) if inst is not None else ()
+        turn = self._turns.get(sub) or self._turns.get(all_of_it)
+        items = self.items[sub] = [turn] if turn is not None and not shared else []
+        items += [item for item in shared if isinstance(item, Said | Served)]
         return items
 
     def restarted(self, at: int) -> None:
@@ -196,7 +216,8 @@ def _shared(items: Mapping[Subscription, Sequence[Sequence[Item]]]) -> defaultdi
     shared: defaultdict[_Group, list[list[Item]]] = defaultdict(list)
     for (venue, channel, inst, account), each in items.items():
         if inst is None:
-            shared[venue, channel, account] += [[item for item in these if isinstance(item, Said)] for these in each]
+            for these in each:
+                shared[venue, channel, account].append([item for item in these if isinstance(item, Said | Served)])
     return shared
 
 
@@ -220,6 +241,7 @@ class _Walk:
         self._open: dict[str, Said] = {}
         self._told: set[tuple[str, str]] = set()
         self._restarted = False
+        self._ended = False
 
     def take(self, item: Item) -> None:
         """Meet the next item."""
@@ -233,7 +255,12 @@ class _Walk:
                 self._reach = max(self._reach, item.until)
             case Restarted():
                 self._open.clear()
+                self._ended = False
                 self._restarted = self.cursor is not None and not item.told
+            case Served():
+                self._ended = not item.live
+                if self._ended:
+                    self._open.clear()
 
     def end(self, at: int) -> list[Interval]:
         """Return what was found; what is open now lasts until `at`."""
@@ -253,7 +280,7 @@ class _Walk:
         until = max(stretch.until, since)
         if self._restarted and not self._reasons:
             self._doubt(since, "restart")
-        self._restarted = False
+        self._restarted = self._ended = False
         if self._begin is not None:
             self._begin = min(self._begin, stretch.at)
         if self._open:  # what comes while a gap is open proves nothing
@@ -274,7 +301,8 @@ class _Walk:
         for gap in [gap for gap, one in self._open.items() if one.instance != said.instance]:
             del self._open[gap]  # its process is gone
         if said.state == "open":
-            if (said.gap, "closed") not in self._told:
+            lasting = not self._ended or said.reason == "start"  # that is of the next run, which is about to be live
+            if lasting and (said.gap, "closed") not in self._told:
                 self._open[said.gap] = said
         else:
             self._open.pop(said.gap, None)

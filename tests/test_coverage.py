@@ -31,6 +31,10 @@ def said(name, state, seconds, **more):
     return gap(name, state, at(seconds), **more)
 
 
+def served(state, seconds):
+    return status(state, at(seconds), "trades", "BTC-USDT")
+
+
 def data(*seconds, inst="BTC-USDT"):
     return [trade(int(second * 1000), inst, at(second)) for second in seconds]
 
@@ -84,6 +88,18 @@ def test_records_with_nothing_said_between_them_are_complete():
           said("b-1", "closed", 5, reason="start"), *data(5, 6)], [(1, 2), (2, 5, "start"), (5, 6)]),
         ([*data(1, 2), said("a-1", "open", 3), *data(4, 5), said("a-1", "closed", 6), *data(7)],
          [(1, 2), (2, 7, "disconnected"), (7, 7)]),
+        ([*data(1, 2), said("a-1", "open", 2), served("ended", 3), *data(5, 6)],
+         [(1, 2), (2, 5, "disconnected"), (5, 6)]),
+        ([*data(1, 2), served("ended", 3), said("a-1", "open", 3), served("live", 4), *data(5, 6)],
+         [(1, 2), (2, 5, "disconnected"), (5, 6)]),
+        ([*data(1, 2), served("ended", 3), served("live", 4), said("a-1", "open", 4), *data(5, 6)],
+         [(1, 2), (2, 6, "disconnected")]),
+        ([*data(1, 2), said("a-1", "open", 3), served("live", 4), *data(5, 6)], [(1, 2), (2, 6, "disconnected")]),
+        ([*data(1, 2), served("ended", 3), status("started", at(4)), said("b-1", "open", 4, reason="start"),
+          served("live", 4), *data(5, 6)], [(1, 2), (2, 6, "start")]),
+        ([*data(1, 2), served("ended", 3), said("b-1", "open", 4, reason="start"), served("live", 4), *data(5, 6)],
+         [(1, 2), (2, 6, "start")]),
+        ([*data(1, 2), served("ended", 3), served("live", 4), *data(5, 6)], [(1, 6)]),
     ],
 )  # fmt: skip
 def test_what_may_be_missing_lies_between_the_records_around_it(entries, expected):
@@ -105,6 +121,24 @@ def test_a_gap_told_again_in_the_next_file_is_the_same_gap():
     assert shown(coverage({"one": parts})) == [(1, 2), (2, 5, "disconnected"), (5, 6)]
 
 
+def test_a_gap_behind_the_end_that_later_files_begin_with_is_over():
+    opened = said("a-1", "open", 3, reason="overflow")
+    parts = [part(*data(1, 2), served("ended", 3), opened, served("live", 4), *data(5, 6)), part(opened, *data(7, 8))]
+    assert shown(coverage({"one": parts})) == [(1, 2), (2, 5, "overflow"), (5, 8)]
+
+
+def test_a_gap_of_a_subscription_that_is_live_again_lasts_though_it_is_live_in_another_file():
+    ended = part(*data(1, 2), served("ended", 3))
+    live = part(served("live", 4), said("a-1", "open", 5), *data(9, inst="ETH-USDT"))
+    assert shown(coverage({"one": [ended, live]})) == [(1, 2), (2, 9, "disconnected")]
+
+
+def test_the_end_of_all_instruments_is_the_end_of_each():
+    ended = status("ended", at(4), "trades")
+    opened = gap("a-1", "open", at(3), None)
+    assert judged(*data(1, 2), opened, ended, *data(5, 6)) == [(1, 2), (2, 5, "disconnected"), (5, 6)]
+
+
 def test_what_one_instance_lacks_another_may_have():
     lacking = part(*data(1, 10), said("a-1", "open", 11), said("a-1", "closed", 12), *data(12, 20))
     assert shown(coverage({"a": [lacking], "b": [part(*data(2, 19))]})) == [(1, 20)]
@@ -120,7 +154,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("data"), st.integers(0, 3)),
         st.tuples(st.sampled_from(["open", "closed"]), st.integers(1, 3)),
-        st.tuples(st.sampled_from(["broken", "detached", "started"]), st.just(0)),
+        st.tuples(st.sampled_from(["broken", "detached", "started", "live", "ended"]), st.just(0)),
         st.tuples(st.just("back"), st.integers(1, 5)),
     ),
     max_size=30,
@@ -143,6 +177,8 @@ def told(steps):
             made.detached("missing")
         elif what == "started":
             made.take(status("started", START + now).fields)
+        elif what in {"live", "ended"}:
+            made.take(status(what, START + now, "trades", "BTC-USDT").fields)
     return made
 
 
@@ -172,6 +208,7 @@ def test_complete_and_incomplete_together_are_all_there_is_and_share_nothing(ste
 def test_more_said_is_never_more_complete(steps):
     """Leaving out all data after some gap that stays open leaves nothing complete there."""
     made = told(steps)
+    made.take(status("live", made.last, "trades", "BTC-USDT").fields)
     made.take(gap("z-9", "open", made.last + 1).fields)
     made.take(trade(1, at=made.last + 5).fields)
     result = intervals([made.items[SUB]], made.last)

@@ -12,7 +12,7 @@ from ..channels import Subscription
 from ..encoding import encode
 from ..entries import RAW, Entry, Head
 from ..feed.continuity import Continuity
-from ..records import Book, Gap
+from ..records import Book, Gap, Status
 from ..sinks import Proven
 from ..statements import Statements, position
 
@@ -29,6 +29,14 @@ _ACTIONS = ("snapshot", "update")
 
 def is_data(entry: Entry) -> bool:
     return entry.feed is not None or entry.type not in _STATEMENTS
+
+
+def is_end(entry: Entry) -> bool:
+    """Whether `entry` says that its subscription has ended."""
+    about = entry.about
+    if isinstance(about, Head):
+        return about.type == "status" and about.channel is not None and entry.fields.get("state") == "ended"
+    return isinstance(about, Status) and about.channel is not None and about.state == "ended"
 
 
 def key(entry: Entry) -> Key:
@@ -263,6 +271,8 @@ class Holes:
         told: list[Entry] = []
         for entry in entries:
             if not is_data(entry):
+                if is_end(entry):
+                    told += self._finished(entry)
                 told.append(entry)
                 continue
             which = key(entry)
@@ -280,6 +290,17 @@ class Holes:
                 del self._holes[which]
                 told += self._gap(which, hole.after, hole.until or place(entry))
             told.append(entry)
+        return told
+
+    def _finished(self, end: Entry) -> list[Entry]:
+        """Return what is said, and over, before a subscription ends: of all its instruments, where it is of many."""
+        told: list[Entry] = []
+        venue, channel, inst, account = key(end)
+        for which in {**self._holes, **self._said}:
+            if which == (venue, channel, which[2] if inst is None else inst, account):
+                hole = self._holes.pop(which, None)
+                after, until = (hole.after, hole.until) if hole is not None else ((None, None), None)
+                told += self._gap(which, after, until or (None, None))
         return told
 
     def unsaid(self) -> list[Entry]:

@@ -1,8 +1,8 @@
 """
 What a lane says of what it dropped.
 
-A gap of reason `overflow` stands directly before the next that is delivered of the same subscription; statements are
-coalesced, never dropped; a book goes on from a snapshot of what it has come to.
+A gap of reason `overflow` stands directly before the next that is delivered of the same subscription, or before its
+status `ended`; statements are coalesced, never dropped; a book goes on from a snapshot of what it has come to.
 """
 
 from collections.abc import Callable, Sequence
@@ -72,6 +72,8 @@ class Losses:
         """`delivery`, the oldest that waits, will not be handed out."""
         feed = delivery.feed
         if type(delivery) is End:
+            if feed in self.kept:
+                self.kept[feed] = self._finished(feed, self.kept[feed])
             self._keep(feed, self._ended(delivery), False)
         elif type(delivery) is Hole:
             self._keep(feed, delivery.statements, delivery.lossy)
@@ -93,7 +95,7 @@ class Losses:
             return None
         elif type(delivery) is Hole:
             self._keep(feed, delivery.statements, delivery.lossy)
-            delivery = Delivery(feed, self.kept.pop(feed, []))
+            delivery = Delivery(feed, self._finished(feed, self.kept.pop(feed, [])))
         elif feed in self.lost or feed in self.renewing:
             delivery = self._told(delivery, newest)
         if delivery.records and delivery.feed is not None:
@@ -102,7 +104,7 @@ class Losses:
 
     def statements(self) -> list[Delivery]:
         """Return the statements that stand before all that waits; they are told now."""
-        kept = [Delivery(feed, said) for feed, said in self.kept.items()]
+        kept = [Delivery(feed, self._finished(feed, said)) for feed, said in self.kept.items()]
         self.kept.clear()
         return kept
 
@@ -134,6 +136,18 @@ class Losses:
             return [replace(self.unclosed.pop(feed), **_ENDLESS), *statements]
         return list(statements)
 
+    def _finished(self, feed: Continuity | None, statements: list[Statement]) -> list[Statement]:
+        """Return `statements` with what was dropped of `feed` said, and over, before the status that it has ended."""
+        if feed is None or feed not in self.lost:
+            return statements
+        for at, status in enumerate(statements):
+            if isinstance(status, Status) and status.state == "ended":
+                said = feed.overflow(self.lost.pop(feed), None, status.recv)
+                if (gap := self.unclosed.pop(feed, None)) is not None:
+                    said = [replace(gap, recv=status.recv, **_ENDLESS)]
+                return [*statements[:at], *said, *statements[at:]]
+        return statements
+
     def _ended(self, end: Delivery) -> list[Statement]:
         """Return the gap that says of an ended feed what was dropped of it and never followed by anything."""
         feed = end.feed
@@ -154,7 +168,7 @@ class Losses:
         """
         feed = delivery.feed
         assert feed is not None
-        statements = self._released(feed, delivery.statements)
+        statements = self._finished(feed, self._released(feed, delivery.statements))
         first = delivery.records[0] if delivery.records and not self._raw else None
         if isinstance(first, Book) and feed.traits.incremental:
             if first.action == "update":

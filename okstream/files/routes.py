@@ -107,6 +107,7 @@ class OpenGaps:
 
     def __init__(self) -> None:
         self._open: defaultdict[Subscription, dict[str, Entry]] = defaultdict(dict)
+        self._ended: set[Subscription] = set()
 
     def take(self, entry: Entry) -> None:
         """A statement was met."""
@@ -118,8 +119,16 @@ class OpenGaps:
                 self._open[sub][gap] = entry
             elif sub in self._open:
                 self._open[sub].pop(gap, None)
-        elif sub in self._open and entry.fields.get("state") == "ended":
-            del self._open[sub]  # nothing more comes, and nothing is missing after that
+            return
+        status = entry.fields.get("state")
+        if status == "started" and about.channel is None:
+            self._ended.clear()  # what is said then of the time before it is over when data comes
+        elif status == "ended":
+            self._open.pop(sub, None)  # nothing more comes, and nothing is missing after that
+            self._ended.add(sub)
+        elif status == "live" and sub in self._ended:
+            self._open.pop(sub, None)  # what was said behind the end
+            self._ended.discard(sub)
 
     def about(self, subs: Iterable[Subscription]) -> list[Entry]:
         """Return those about any of `subs`, in the order in which they were opened."""
