@@ -185,7 +185,11 @@ class Feed(Joining):
             return deliveries
         self.leader = None
         statements = self._interrupted("refused", recv, None)
-        return [Delivery(self, [*statements, self.status("refused", recv, {"code": code, "message": message})])]
+        status = self.status("refused", recv, {"code": code, "message": message})
+        if not self.refusal_said:
+            self.refusal_said = True
+            statements.append(status)
+        return [Delivery(self, statements)] if statements else []
 
     # -- what they bring
 
@@ -196,6 +200,9 @@ class Feed(Joining):
                 message.text = message.text or None
                 source.tail.append(message)
                 return self.impatient(source, message.recv)
+            if source.tail:  # it was beside one that is lost, and could not stand in for that at once
+                source.tail.append(message)
+                return self.lead(source, message.recv, reason)
             self.leader = source
             source.joining = self._shared and self.last is not None and source.chain is None
         if self.state == "refused":

@@ -58,8 +58,8 @@ class Continuity:
     What has been delivered of `sub`, and what is missing.
 
     `state` is one of the status words; `since` the time it began (ns). `expected`: the exchange serves it, so that
-    something may be lost. `books` counts the messages of a book that were delivered; it is kept if it `keeps`,
-    and from its next snapshot on if it is `keeping`.
+    something may be lost. `refusal_said`: it is refused, and that was said. `books` counts the messages of a book that
+    were delivered; it is kept if it `keeps`, and from its next snapshot on if it is `keeping`.
     """
 
     def __init__(self, sub: Subscription, venue: str, traits: Traits, statements: Statements, keeps: bool) -> None:
@@ -71,6 +71,7 @@ class Continuity:
         self.gap: Gap | None = None
         self.last: DataRecord | None = None
         self.expected = False
+        self.refusal_said = False
         self.doubtful = False
         self.epoch = 0
         self.books = 0
@@ -266,6 +267,7 @@ class Continuity:
 
     def _resume(self, until: DataRecord | None, recv: int, lost: int | None = None) -> list[Statement]:
         statements: list[Statement] = []
+        self.refusal_said = False
         if self.gap is not None:
             statements.append(closed(self.gap, until, recv, lost))
             self.gap = None

@@ -157,7 +157,7 @@ class Source:
 
     def was_there(self, recv: int) -> bool:
         """Whether it was subscribed at `recv` already, and nothing of it was lost since."""
-        return self._shaken <= recv and (self._acknowledged is None or self._acknowledged <= recv)
+        return self._acknowledged is not None and max(self._shaken, self._acknowledged) <= recv
 
     def covers(self, recv: int) -> bool:
         """Whether nothing is lost that this source did not bring, or will bring."""
@@ -190,6 +190,7 @@ class Source:
             return []
         self._acknowledged = recv
         self.feed.expected = True
+        self.feed.refusal_said = False
         if not self.flowing:
             self.heard = max(self.heard, recv)  # what is asked for anew is given time to come
         if self.feed.traits.first_push or self.flowing:
@@ -212,6 +213,8 @@ class Source:
             return []
         records = self._decode(payload, recv)
         first, self._first = self._first, False
+        if self._acknowledged is None:
+            self._acknowledged = recv  # the acknowledgement was lost
         self.heard = recv
         self.messages += 1
         epoch = 0

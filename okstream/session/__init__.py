@@ -383,14 +383,13 @@ class Session:
         refusal.code = self.scrub(refusal.code) if refusal.code is not None else None
         if refusal.unfit and feed.traits.alternative is not None:
             refusal.message += f"; {replace(feed.sub, channel=feed.traits.alternative)} is open to all"
-        said = source.key in self._refused and not source.flowing
+        remarked = source.key in self._refused and not source.flowing
         self._refused.add(source.key)
+        said = feed.refusal_said
         deliveries = feed.refuse(source, refusal.code, refusal.message, recv)
-        if said:
-            return []
-        if feed.state == "refused":
+        if feed.refusal_said and not said:
             self.settled.append((feed, refusal))
-        else:
+        elif not (feed.refusal_said or remarked):
             self.remarks.append(f"{feed.sub} is refused here, but asked for on another connection: {refusal.message}")
         return deliveries
 

@@ -34,7 +34,7 @@ class Oversight:
     Looks after the sources of one connection.
 
     `probes` are those of which REST is to be asked whether it shows something newer; `leaving` says why the connection
-    should be replaced, `mute` that it is as all of it was found silent; `alarms` are for people.
+    should be replaced; `alarms` are for people.
 
     Args:
         sources: by key; shared with the session.
@@ -47,7 +47,7 @@ class Oversight:
         self, sources: Mapping[str, Source], heal: Callable[[Source], None], asks: bool, now: float, wall: int
     ) -> None:
         self.leaving: str | None = None
-        self.mute = False
+        self._mute: int | None = None
         self.probes: list[Source] = []
         self.alarms: list[str] = []
         self.next = now + EVERY
@@ -63,6 +63,11 @@ class Oversight:
     def messages(self) -> int:
         """How many messages with data came; acknowledgements are none."""
         return sum(source.messages for source in self._sources.values())
+
+    @property
+    def mute(self) -> bool:
+        """Whether all of it was found silent, and has been since."""
+        return self._mute == self.messages
 
     @property
     def speaks(self) -> bool:
@@ -114,7 +119,7 @@ class Oversight:
         all_silent = len(paced) > 1 and all(wall - source.heard >= _WELL for source in paced)
         leaves = (canary or all_silent) and all(wall >= source.feed.quiet_until for source in stale)
         if leaves:
-            self.leaving, self.mute = "connected, but no data comes", True
+            self.leaving, self._mute = "connected, but no data comes", self.messages
         if leaves or canary:  # another connection was just replaced for the same; what this one missed is missing, too
             for source in self._sources.values():
                 source.doubt()
@@ -162,7 +167,7 @@ class Oversight:
         wait = min(max(_SUSPICIOUS, min(_MUTE, _OFTEN * usual)) * 2 ** min(feed.mute_times, _DOUBLINGS), _MUTE_CAP)
         if all(wall - source.heard >= wait * _NS for source in flowing):
             feed.mute_times += 1
-            self.leaving, self.mute = f"nothing came for {wait:.0f} s", True
+            self.leaving, self._mute = f"nothing came for {wait:.0f} s", self.messages
             for source in self._sources.values():
                 source.doubt()
 

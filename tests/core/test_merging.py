@@ -506,6 +506,20 @@ class TestOneLeads:
         assert [gap.reason for gap in gaps(said)] == ([] if heard else ["stale"] * 2)
         assert said[-1].ts == 9
 
+    @pytest.mark.parametrize("acknowledged", [True, False])
+    def test_one_that_began_moments_ago_is_no_witness_but_what_it_brought_is_delivered(self, acknowledged):
+        pair = begun(ORDERS, order(ordId="1", uTime="1"))
+        pair.loses(pair.b)
+        pair.recv += 9_000_000_000
+        later = pair.begins() if acknowledged else pair.feed.source()
+        later.ask()
+        pair.recv += 500_000_000
+        assert pair.gets(later, order(ordId="2", uTime="2"), order(ordId="3", uTime="3")) == []
+        pair.recv += 500_000_000
+        said = pair.loses(pair.a) + pair.gets(later, order(ordId="4", uTime="4"))
+        assert [gap.state for gap in gaps(said)] == ["open", "closed"], "what came before it began, nobody knows"
+        assert [record.id for record in said if record.type == "order"] == ["2", "3", "4"]
+
     @pytest.mark.parametrize("leads", [True, False])
     @pytest.mark.parametrize("waits", [0.0, 1.5])
     def test_what_was_lost_of_one_while_the_other_was_dead_is_a_gap(self, leads, waits):

@@ -222,6 +222,9 @@ def test_where_all_are_silent_it_is_the_link():
     one.look(3)
     assert one.oversight.leaving == "connected, but no data comes"
     assert one.healed == []
+    assert one.oversight.mute
+    one.hears(ticker(2, inst="ETH-USDT"))
+    assert not one.oversight.mute, "it speaks again, and may fall silent again"
 
 
 def test_without_anybody_to_ask_a_busy_link_is_suspected_soon_and_a_quiet_one_later():

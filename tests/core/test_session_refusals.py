@@ -163,3 +163,45 @@ def test_what_is_ended_on_one_connection_while_another_asks_for_it_goes_on_there
     (answer,) = other.answers()
     assert words(one.records(ack("unsubscribe", TICKER))) == ["open refused", "disconnected"]
     assert words(other.records(answer, ticker(2))) == ["closed refused", "live", "ticker"]
+
+
+def test_what_one_refused_and_the_other_never_answered_is_refused_once_that_one_is_lost():
+    one = Call([TICKER])
+    lost = Call(feeds=one.feeds)
+    (request,), _ = one.sent(), lost.sent()
+    assert one.records(error("60018", "no such thing", request["id"])) == []
+    assert (one.outcomes(), len(one.session.remarks)) == ({}, 1)
+    lost.session.closed(lost.wall)
+    one.tick(2.0)
+    (request,) = one.sent()
+    assert words(one.records(error("60018", "no such thing", request["id"]))) == ["refused"]
+    assert one.outcomes()[TICKER].code == "60018"
+
+
+def test_what_a_successor_was_refused_is_refused_as_soon_as_the_old_connection_is_gone():
+    old = Call([TICKER])
+    old.accept()
+    old.hears(ticker(1))
+    successor = Call(feeds=old.feeds)
+    (request,) = successor.sent()
+    assert successor.records(error("60018", "no longer", request["id"])) == []
+    old.session.closed(old.wall)
+    successor.tick(2.0)
+    (request,) = successor.sent()
+    assert words(successor.records(error("60018", "no longer", request["id"]))) == ["refused"]
+    assert list(successor.outcomes()) == [TICKER]
+
+
+def test_where_both_refuse_while_one_asks_again_it_is_refused_and_said_once():
+    one = Call([TICKER])
+    one.accept()
+    one.hears(ticker(1))
+    other = Call(feeds=one.feeds)
+    (request,) = other.sent()
+    assert words(one.records(ack("unsubscribe", TICKER))) == ["open refused", "disconnected"]
+    assert words(other.records(error("60018", "no", request["id"]))) == ["refused"]
+    one.outcomes()
+    one.tick(32.0)
+    request = next(sent for sent in one.sent() if sent != "ping")
+    assert one.records(error("60018", "no", request["id"])) == []
+    assert (one.outcomes(), next(iter(one.feeds.values())).state) == ({}, "refused")
