@@ -24,6 +24,7 @@ from .source import Message, Pulse, Source
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
 _TAIL = 4096
+_SILENT_NS = 10_000_000_000
 _SAME = 256
 """Messages that a source may bring beside a leader that is silent but lives: they show what that has, and no more."""
 
@@ -162,7 +163,9 @@ class Feed(Joining):
             # Where each began later than a silence did, nobody saw what came first in it.
             witnesses = [other for other in others if other.was_there(source.heard) and not other.doubted]
             other = (witnesses or others)[0]
-            long = skew(self.traits.pace, self.bars)
+            # One that was silent for long may have been so while that happened which the other shows.
+            silent = recv - source.heard > _SILENT_NS
+            long = 0.0 if silent else skew(self.traits.pace, self.bars)
             mute = reason == "stale" or source.suspect or source.doubted
             self.doubtful |= not witnesses and (mute or self._outdone(other, recv, long))
             return self.lead(other, recv, reason)

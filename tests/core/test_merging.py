@@ -611,10 +611,13 @@ class TestOneLeads:
         said = pair.passes(2.0)
         assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
 
-    @pytest.mark.parametrize(("seconds", "mute"), [(0.1, False), (0.5, True)])
-    def test_one_that_ends_without_what_the_other_brought_long_before_was_mute(self, seconds, mute):
+    @pytest.mark.parametrize(("silent", "seconds", "mute"), [(1, 0.1, False), (1, 0.5, True), (10, 0.1, True)])
+    def test_one_that_ends_without_what_the_other_brought_long_before_was_mute(self, silent, seconds, mute):
+        """Or without what the other brought just now, after a silence in which it may have been mute."""
         pair = begun(TICKER, ticker(1))
         pair.loses(pair.b)
+        pair.gets(pair.a, ticker(2))
+        pair.recv += silent * 1_000_000_000
         later = pair.begins()
         assert pair.gets(later, ticker(9, "5")) == []
         assert pair.passes(seconds) == []
