@@ -49,6 +49,12 @@ class Following:
         """`sub` is wanted by its own name no longer."""
         self._named.discard((venue.name, sub))
 
+    def settle(self, venue: Venue, asked: Iterable[Subscription]) -> None:
+        """Of `asked`, what did not come to be is wanted by its own name no longer."""
+        for sub in asked:
+            if (venue.name, sub) not in self._wanted.feeds:
+                self.unname(venue, sub)
+
     async def resolved(self, venue: Venue, asked: Iterable[Subscription]) -> list[Subscription]:
         """Return what `asked` means, each once; raises as `resolve`."""
         subs: dict[Subscription, None] = {}

@@ -260,6 +260,8 @@ class Stream:
             if not isinstance(error, TimeoutError):
                 raise
             raise TimeoutError(f"{channel}: no answer from {place.name} within {timeout:g} s") from None
+        finally:
+            self._following.settle(place, asked)
         self._must_be_open()
         if not settled:
             raise RuntimeError(f"{channel} was unsubscribed from before the exchange answered")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from okstream import ConfigError, Stream, testing, venues
+from okstream import ConfigError, Stream, SubscriptionRefusedError, testing, venues
 from okstream.listings import EVERY
 from okstream.records import Gap, Status
 from okstream.simulator import Settings, Simulator
@@ -103,6 +103,18 @@ def test_what_two_patterns_mean_is_asked_for_once_and_lives_until_neither_does()
     assert left == {"ticker:BTC-USDT-SWAP", "ticker:BTC-USD-SWAP"}
     assert (live, carried) == (set(), set())
     assert words == ["live", "ended"]
+
+
+def test_a_name_that_was_refused_does_not_outlive_a_pattern_that_means_it():
+    async def scenario(scene):
+        scene.sim.inject("refuse:channel=tickers,inst=BTC-USDT")
+        with pytest.raises(SubscriptionRefusedError):
+            await scene.streaming.subscribe("ticker:BTC-USDT", timeout=30)
+        await scene.streaming.subscribe("ticker:*-USDT", timeout=60)
+        await scene.streaming.unsubscribe("ticker:*-USDT")
+        return scene.streaming.state().subscriptions
+
+    assert virtually(scenario) == []
 
 
 @pytest.mark.parametrize("first", ["named", "pattern"])

@@ -191,10 +191,11 @@ class Ledger:
         times = [request.due for request in self._requests.values()]
         if (heal := self._healing.deadline(now)) is not None:
             times.append(heal)
-        pending = [*self._to_unsubscribe, *self._to_subscribe]
-        if pending and not (self._alone and self._requests):
-            held = self._held_until if self._to_unsubscribe else max(self._held_until, self._answered_by())
-            times.append(max(held, self._budget.ready(now, any(map(self._is_healing, pending)))))
+        if not (self._alone and self._requests):
+            for pending, held in ((self._to_unsubscribe, 0.0), (self._to_subscribe, self._answered_by())):
+                if pending:
+                    ready = self._budget.ready(now, any(map(self._is_healing, pending)))
+                    times.append(max(self._held_until, held, ready))
         return min(times, default=None)
 
     def acknowledged(self, op: Op, key: str, number: str | None = None) -> list[tuple[str, Refusal]]:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import HOUR, SIZE, asked, ledger, live, no, wanting
 
+from okstream.session.budget import Budget
 from okstream.session.ledger import Ledger
 
 
@@ -230,3 +231,21 @@ def test_thirty_books_that_break_within_three_seconds_cost_four_requests(moments
         now = min([*broken.values(), *([] if deadline is None else [deadline])], default=now)
     assert requests <= 4
     assert now <= 3.0
+
+
+def test_it_is_not_looked_at_again_and_again_while_answers_are_awaited_and_the_budget_is_spent():
+    budget = Budget(7)
+    one = Ledger(4096, 10.0, budget)
+    for key in "abc":
+        one.want(key, 40, True)
+    ((_, keys, number),) = one.requests(0.0)
+    for key in keys:
+        one.acknowledged("subscribe", key, number)
+    assert all(budget.take(0.0) for _ in range(4))
+    one.heal("a", 10.0)
+    one.heal("b", 10.0)
+    ((_, _, number),) = one.requests(10.0)
+    one.acknowledged("unsubscribe", "a", number)
+    one.unwant("c")
+    assert list(one.requests(10.0)) == []
+    assert one.deadline(10.0) == 11.0
