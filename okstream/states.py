@@ -33,13 +33,13 @@ class SinkState:
     """
     How one sink is doing.
 
-    `state` is `starting` until it was opened, `ok`, `recovering` while what it was given is tried again, or `failed`,
-    for good; `since` when that began (ns), and `detail` what it said. Counts so far: data records `written`, `dropped`
-    by its full lane, `rejected` (they can never be written), of which so many are `dead_letters` in their file, and
-    `lost` (what it will not get, of these and of what waited when it failed or the stream was closed); `retries`; and
-    `slow_writes` that held up the event loop. At this moment `waiting` records take up `bytes` of the lane, and
-    `spooled` ones `spool_bytes` of the disk; the first of those in the lane came `oldest` seconds ago. `excused`: it
-    failed as it may: nobody reads it any more, or it was to be ignored if it cannot be opened.
+    `state` is `starting` until it was opened, `ok`, `recovering` while what it was given, or its spool, is tried again,
+    or `failed`, for good; `since` when that began (ns), and `detail` what it said. Counts so far: data records
+    `written`, `dropped` by its full lane, `rejected` (they can never be written), of which so many are `dead_letters`
+    in their file, and `lost` (what it will not get, of these and of what waited when it failed or the stream was
+    closed); `retries`; and `slow_writes` that held up the event loop. At this moment `waiting` records take up `bytes`
+    of the lane, and `spooled` ones `spool_bytes` of the disk; the first of those in the lane came `oldest` seconds ago.
+    `excused`: it failed as it may: nobody reads it any more, or it was to be ignored if it cannot be opened.
     """
 
     name: str

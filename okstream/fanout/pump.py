@@ -25,6 +25,7 @@ from ..errors import (
 from ..options import LaneOptions, check
 from ..sinks import Remembering, Sink
 from ..states import Condition, SinkState
+from .alarms import Alarms
 from .batching import Batch, Batches
 from .closing import CLOSING, Closing
 from .deadletters import DeadLetters
@@ -40,8 +41,6 @@ log = logging.getLogger("okstream.sinks")
 
 SLOW = 0.05
 """Seconds that a step of a sink's `write` may hold the loop without being counted."""
-
-_WARN_EVERY = 60.0
 
 
 class Pump:
@@ -78,6 +77,7 @@ class Pump:
         self._starts = Starts(around.statements, around.wall_ns)
         silent = not options.statements
         live = self.lane.losses.last
+        self._warn = Alarms().say
         self._holes = Holes("sink", around.statements, around.wall_ns, self.lane.renew, silent, live)
         self._batches = Batches(self.lane, options, sink, count, self._tended)
         self._spooling: Spooling | None = None
@@ -101,7 +101,6 @@ class Pump:
         self._since = around.wall_ns()
         self._detail: str | None = None
         self._retries = self._slow = 0
-        self._warned: dict[str, float] = {}
 
     @property
     def closed(self) -> bool:
@@ -127,8 +126,11 @@ class Pump:
         now, lane, spooling = self._around.wall_ns(), self.lane, self._spooling
         times = [self._pending[0].recv] if self._pending else []
         times += [lane.oldest] if lane.oldest is not None else []
+        state, since, detail = self._state, self._since, self._detail
+        if spooling is not None and spooling.trouble is not None and state == "ok":
+            state, (since, detail) = "recovering", spooling.trouble
         return SinkState(
-            name=self.name, state=self._state, since=self._since, detail=self._detail,
+            name=self.name, state=state, since=since, detail=detail,
             waiting=lane.waiting + self._batches.under_way, bytes=lane.weight + lane.held,
             dropped=lane.dropped, written=self.written, retries=self._retries, rejected=self._rejects.records,
             slow_writes=self._slow, lost=self.lost, dead_letters=self._rejects.letters,
@@ -389,10 +391,3 @@ class Pump:
     def _dropping(self) -> None:
         dropped = self.lane.dropped
         self._warn("full", "%s does not keep up: %d dropped so far, gaps say where", self.name, dropped)
-
-    def _warn(self, about: str, message: str, *details: Any) -> None:
-        """Warn, at most once a minute of each kind."""
-        now = asyncio.get_running_loop().time()
-        if now - self._warned.get(about, -_WARN_EVERY) >= _WARN_EVERY:
-            self._warned[about] = now
-            log.warning(message, *details)

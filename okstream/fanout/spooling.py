@@ -22,15 +22,14 @@ from .declaring import Holes, Key, Starts, is_data, remember
 from .places import Places
 from .refused import Refused
 from .surroundings import Surroundings
+from .trying import Trying
 
 log = logging.getLogger("okstream.sinks")
 
 _READ = 1000
 _READ_BYTES = 1024 * 1024
-_WARN_EVERY = 60.0
 _MANY = 64
 _SAVING = 5.0
-_PAUSE = 2.0
 _FORGETFUL = "%s: after a kill its gap of reason start may begin too early: %s"
 
 
@@ -73,11 +72,11 @@ class Spooling:
         self._marked: set[Key] = set()
         self._done = Acknowledged()
         self._noted: dict[Key, Gap] = {}
-        self._chance = around.chance
         self._spool = Spool(options.spool, limit=options.spool_bytes, when_full=options.spool_full, mark=mark)
+        self._disk = Trying(self._spool, name, around)
         self._places: Places | None = None
         if not (proves or options.spool_always or silent):
-            self._places = Places(self._spool, partial(self._alarm, _FORGETFUL))
+            self._places = Places(self._spool, partial(self._disk.alarm, _FORGETFUL))
         self._resumed = Starts(around.statements, around.wall_ns)
         self._stays = self._spilling = options.spool_always
         self._busy = True  # until its sink is open
@@ -92,7 +91,6 @@ class Spooling:
         self._work = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._warned: dict[str, float] = {}
 
     @property
     def waiting(self) -> int:
@@ -108,6 +106,11 @@ class Spooling:
     def lost(self) -> int:
         """Records that the disk had no room for, or spoilt."""
         return self._refused.lost + self.corrupt
+
+    @property
+    def trouble(self) -> tuple[int, str] | None:
+        """Since when the disk cannot be written or read, ns, and why; None where it can."""
+        return self._disk.trouble
 
     async def open(self) -> bool:
         """Take the disk's folder, and know what is in it; False where it had that before. Raises SpoolError."""
@@ -169,8 +172,12 @@ class Spooling:
                 self._leave(unwritten)
         if self._places is not None:
             await self._places.close()
+        before = self._spool.lost
         with suppress(SpoolError):
             await self._spool.close()
+        if gone := self._spool.lost - before:
+            log.error("%s: %d records in its spool are lost: their files are gone", self._name, gone)
+            self.corrupt += gone
 
     async def next(self) -> Batch | None:
         """
@@ -246,7 +253,9 @@ class Spooling:
     def _overflow(self) -> None:
         """Have what waits go to the disk, if that is the way now, or there is too much of it."""
         if not self._spilling and self._busy and len(self._lane) and self._lane.half_full:
-            self._alarm("%s is too slow: what comes goes to the disk until it has caught up", level=logging.WARNING)
+            self._disk.alarm(
+                "%s is too slow: what comes goes to the disk until it has caught up", level=logging.WARNING
+            )
             self._spilling = True
         if self._spilling:
             self._work.set()
@@ -276,7 +285,7 @@ class Spooling:
                 entries, self._kept, self._whole = list(self._out.entries), [], False
                 remember(self._last, entries)  # the sink gets them, whether the disk has room for them or not
                 try:
-                    done = await self._accepted([entry.pack() for entry in entries])
+                    done = await self._disk.append([entry.pack() for entry in entries])
                 except SpoolFullError as error:
                     self._kept = entries[: error.accepted]
                     raise
@@ -294,11 +303,12 @@ class Spooling:
         self._feeding = True
         try:
             entries = self._refused.tend(batch.entries)
-            accepted = await self._accepted([entry.pack() for entry in entries])
+            accepted = await self._disk.append([entry.pack() for entry in entries])
             remember(self._last, entries[:accepted])
             self._refused.take(entries, accepted)
             if accepted < len(entries):
-                self._alarm("%s: its spool is full; %d records are lost, and declared", len(entries) - accepted)
+                lost = len(entries) - accepted
+                self._disk.alarm("%s: its spool is full; %d records are lost, and declared", lost)
             self._batches.done(batch)
         finally:
             self._feeding = False
@@ -322,20 +332,6 @@ class Spooling:
         said = self._refused.unsaid()
         return Batch(said, 0) if said else None
 
-    async def _accepted(self, payloads: list[bytes]) -> int:
-        done, pause = 0, 0.1
-        while True:
-            try:
-                return done + await self._spool.append(payloads[done:])
-            except SpoolFullError as error:
-                error.accepted += done
-                raise
-            except SpoolError as error:
-                done += error.accepted
-                self._alarm("%s: its spool cannot be written: %s", error)
-                await asyncio.sleep(self._chance.uniform(0.0, pause))
-                pause = min(30.0, 2 * pause)
-
     # -- from the disk to the sink
 
     async def _wait_for_more(self) -> None:
@@ -350,11 +346,8 @@ class Spooling:
 
     async def _from_disk(self) -> Batch | None:
         batches = self._batches
-        try:
-            items = self._rest or await self._spool.read(batches.most or _READ, batches.most_bytes or _READ_BYTES)
-        except SpoolError as error:
-            self._alarm("%s: its spool cannot be read: %s", error)
-            await asyncio.sleep(self._chance.uniform(0.0, _PAUSE))
+        items = self._rest or await self._disk.read(batches.most or _READ, batches.most_bytes or _READ_BYTES)
+        if not items:
             return None
         self._rest = []
         entries: list[Entry] = []
@@ -363,7 +356,7 @@ class Spooling:
                 if entries:  # what is said of it comes after them
                     items, self._rest = items[:at], items[at:]
                     break
-                log.error("%s: %d records in its spool are corrupt", self._name, item.count)
+                log.error("%s: %d records in its spool are corrupt or gone", self._name, item.count)
                 self.corrupt += item.count
                 self._holes.doubt({*self._marked, *self._last})  # said before it is acknowledged
             else:
@@ -380,7 +373,7 @@ class Spooling:
         try:
             await self._spool.note(noted(gaps.values()))
         except SpoolError as error:
-            self._alarm("%s: a gap may stay open if this process is killed: %s", error)
+            self._disk.alarm("%s: a gap may stay open if this process is killed: %s", error)
         else:
             self._noted = gaps
 
@@ -388,11 +381,4 @@ class Spooling:
         try:
             await work
         except SpoolError as error:
-            self._alarm("%s: what was written may be written again: %s", error)
-
-    def _alarm(self, message: str, *details: object, level: int = logging.ERROR) -> None:
-        """Say it, each at most once a minute."""
-        now = asyncio.get_running_loop().time()
-        if now - self._warned.get(message, -_WARN_EVERY) >= _WARN_EVERY:
-            self._warned[message] = now
-            log.log(level, message, self._name, *details)
+            self._disk.alarm("%s: what was written may be written again: %s", error)

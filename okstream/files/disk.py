@@ -130,6 +130,23 @@ def said(error: OSError | RetryError, path: Path) -> str:
     return f"{error.filename or path}: {text}{_ADVICE.get(error.errno or 0, '')}"
 
 
+def still_at(descriptor: int, path: Path) -> bool:
+    """Whether the file that is open as `descriptor` is the one at `path`: it was neither removed nor replaced."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def missing(path: Path) -> bool:
+    """Whether nothing is called so; of what cannot be looked at, nobody knows."""
+    try:
+        path.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
 def same(one: Path, other: Path) -> bool:
     """Whether both names are of one file."""
     try:

@@ -10,6 +10,8 @@ last sync: after a power cut what was acknowledged since then comes twice as wel
 A tail that was being written when the process died is cut off. What is corrupt before it is skipped, counted, and
 reported in its place. Nothing is ever written behind something that failed: the next segment begins at the number that
 would have been next, and what lies behind that in an earlier one is not read.
+
+A file that is removed while the spool is open counts as corrupt as a whole; a folder that is gone is made again.
 """
 
 import asyncio
@@ -21,7 +23,8 @@ from typing import Literal, TypeVar
 
 from okstream.errors import ConfigError, SpoolError, SpoolFullError
 
-from .backlog import Backlog, Item, Mark, Note, Opened, Payloads
+from .backlog import Backlog, Item, Mark, Note, Payloads
+from .opened import Opened
 from .segments import Corrupt
 
 __all__ = ["SEGMENT_BYTES", "Corrupt", "Item", "Mark", "Opened", "Spool"]
@@ -71,8 +74,8 @@ class Spool:
         self._thread: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
-        """How many records are not acknowledged."""
-        return self._files.next - self._files.acked
+        """How many records are not acknowledged; once it is closed, without those whose files are gone."""
+        return self._files.next - self._files.acked - self._files.gone
 
     @property
     def unread(self) -> int:
@@ -86,7 +89,7 @@ class Spool:
 
     @property
     def lost(self) -> int:
-        """Records that `read` came to and that could not be read."""
+        """Records that `read` came to and that could not be read, or would not have been able to when it was closed."""
         return self._files.lost
 
     async def open(self) -> Opened:

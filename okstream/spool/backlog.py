@@ -2,15 +2,17 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from errno import ENOSPC
 from pathlib import Path
 
-from okstream.files.disk import make_folder
+from okstream.errors import SpoolError
+from okstream.files.disk import make_folder, missing
 
 from . import begun, note, position
 from .begun import Begun
+from .opened import Opened
 from .position import Position
 from .segments import NEW, OVERHEAD, Corrupt, Cursor, Segment, Writer, header, listing, marks_of, record
 
@@ -23,31 +25,11 @@ _SHARE = 8
 """What is remembered takes an eighth of the bound in each segment; what was heard of long ago is forgotten first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """
-    What a spool held when it was opened.
-
-    Args:
-        waiting: records that are not acknowledged, those that turn out to be corrupt included.
-        corrupt: records that are known to be; `read` reports them in their place, and such as it finds later.
-        torn: bytes that were cut off behind the last whole record.
-        marks: what `mark` said last, for each key, of all that was ever appended, also where that is long gone.
-        done: the same of what is acknowledged; nothing where that is corrupt.
-        note: what was kept beside it last.
-    """
-
-    waiting: int
-    corrupt: int
-    torn: int
-    marks: dict[str, str]
-    done: dict[str, str]
-    note: bytes
-
-
 class Backlog:
     """
     What waits in a folder. Records from `acked` to before `next` wait; the next read is `read_to`.
+
+    `lost` could not be read; `gone` is, once this is closed, how many of those that wait have no file any more.
 
     Args:
         mark: see Spool.
@@ -57,6 +39,7 @@ class Backlog:
         self.next = self.acked = self.read_to = 0
         self.bytes = 0
         self.lost = 0
+        self.gone = 0
         self._folder = folder
         self._limit = limit
         self._segment_bytes = segment_bytes
@@ -68,7 +51,7 @@ class Backlog:
         self._writer: Writer | None = None
         self._cursor: Cursor | None = None
         self._handed = 0  # read and not acknowledged
-        self._noted = 0  # bytes
+        self._noted = b""
         self._holes: deque[tuple[int, int]] = deque()  # the corrupt ones of these: first number, count
 
     def open(self) -> Opened:
@@ -78,19 +61,18 @@ class Backlog:
             left.unlink()
         segments = listing(self._folder)
         corrupt, torn = self._recover(segments)
+        self._segments = deque(segments)
         first, end = (segments[0].first, segments[-1].end) if segments else (0, 0)
         self.acked = self.read_to = first if self._position.acked is None else self._position.acked
         self.next = max(end, self.acked)
         corrupt += max(min(first, self.next) - self.acked, 0)  # whose files have vanished
         self._hear()
-        noted = note.read(self._folder)
-        self._noted = len(noted)
-        self.bytes = position.BYTES + self._noted + sum(segment.size for segment in segments)
-        self._segments = deque(segments)
-        self._handed = 0
+        self._noted = note.read(self._folder)
+        self.bytes = position.BYTES + len(self._noted) + sum(segment.size for segment in segments)
+        self._handed = self.gone = 0
         self._holes.clear()
         self._trim()
-        return Opened(self.next - self.acked, corrupt, torn, dict(self._marks), self._done(), noted)
+        return Opened(self.next - self.acked, corrupt, torn, dict(self._marks), self._done(), self._noted)
 
     def append(self, payloads: Payloads) -> tuple[int, OSError | None]:
         accepted, error = 0, None
@@ -99,6 +81,9 @@ class Backlog:
                 segment = self._writable()
             except OSError as failure:
                 return accepted, failure
+            except SpoolError as failure:
+                failure.accepted = accepted
+                raise
             chunk, ends = self._chunk(payloads, accepted)
             if not ends:
                 if self.acked == self.next > segment.first:  # all of it is done with: another one takes its place
@@ -139,18 +124,14 @@ class Backlog:
             count -= number - self.acked + 1
             self.acked = number + missing
         self.acked += count
-        assert self._position is not None
-        self._position.write(self.acked)
-        self._trim()
+        self._acknowledged()
 
     def skip(self, count: int) -> None:
         if self._handed or not 0 <= count <= self.next - self.read_to:
             raise ValueError(f"{count} of {self.next - self.read_to}, {self._handed} not acknowledged")
         self.read_to += count
         self.acked = self.read_to
-        assert self._position is not None
-        self._position.write(self.acked)
-        self._trim()
+        self._acknowledged()
 
     def begin(self, payloads: Payloads) -> None:
         assert self._begun is not None
@@ -167,13 +148,17 @@ class Backlog:
         return self._writable().size
 
     def note(self, text: bytes) -> None:
+        self._restore()
         note.write(self._folder, text)
-        self.bytes += len(text) - self._noted
-        self._noted = len(text)
+        self.bytes += len(text) - len(self._noted)
+        self._noted = text
 
     def close(self) -> None:
         self._seal()
         self._turn_to(None)
+        left = [segment for segment in self._segments if not missing(segment.path)]
+        self.gone = self.next - self.acked - _held(left, self.acked)
+        self.lost += self.next - self.read_to - _held(left, self.read_to)
         if self._begun is not None:
             self._begun.close()
             self._begun = None
@@ -224,6 +209,8 @@ class Backlog:
         segment = next((segment for segment in self._segments if segment.end > self.acked), None)
         if segment is None or self._mark is None:
             return dict(self._marks)
+        if segment.first > self.acked:
+            return {}  # what it was in has vanished
         done = marks_of(segment) or {}
         cursor = Cursor(segment)
         try:
@@ -251,8 +238,11 @@ class Backlog:
         Return the segment that is written, a new one where the last has its size.
 
         Raises:
-            OSError: there is no room for another one, or it cannot be made.
+            SpoolError, OSError: there is no room for another one, or it cannot be made.
         """
+        self._restore()
+        if self._writer is not None and not self._writer.present:
+            self._forget(self._writer.segment)
         writer = self._writer
         if writer is not None and writer.segment.size - writer.segment.start >= self._segment_bytes:
             self._seal()
@@ -322,14 +312,20 @@ class Backlog:
         return missing
 
     def _segment_of_next(self) -> Segment | None:
-        """Turn to the segment that has the next unread record, or that comes after it."""
+        """Turn to the segment that has the next unread record, or that comes after it; forget those that are gone."""
         if self._cursor is not None and self._cursor.segment.end > self.read_to:
             return self._cursor.segment
-        segment = next((segment for segment in self._segments if segment.end > self.read_to), None)
-        if segment is not None and segment.start == 0:
-            marks_of(segment)
-        self._turn_to(segment)
-        return segment
+        for segment in [segment for segment in self._segments if segment.end > self.read_to]:
+            try:
+                if segment.start == 0:
+                    marks_of(segment)
+                self._turn_to(segment)
+            except FileNotFoundError:
+                self._forget(segment)
+            else:
+                return segment
+        self._turn_to(None)
+        return None
 
     def _turn_to(self, segment: Segment | None) -> None:
         if self._cursor is not None:
@@ -338,6 +334,45 @@ class Backlog:
         if segment is not None:
             self._cursor = Cursor(segment)
 
+    def _restore(self) -> None:
+        """
+        Make the folder again, where it or the file that locks it was removed from under us; what is gone is forgotten.
+
+        Raises:
+            SpoolError: another process has it now. OSError: as the system says.
+        """
+        assert self._position is not None
+        if self._position.present:
+            return
+        make_folder(self._folder)
+        made = Position(self._folder)
+        try:
+            made.write(self.acked)
+            if self._noted:
+                note.write(self._folder, self._noted)
+        except OSError:
+            made.close()
+            raise
+        removed, self._position = self._position, made
+        with suppress(OSError):
+            removed.close()
+        for segment in [segment for segment in self._segments if missing(segment.path)]:
+            self._forget(segment)
+
+    def _forget(self, segment: Segment) -> None:
+        """Its file is gone: what was in it is a hole, but for what is being read of it."""
+        if self._writer is not None and self._writer.segment is segment:
+            self._seal()
+        self._segments.remove(segment)
+        self.bytes -= segment.size
+
+    def _acknowledged(self) -> None:
+        """Have the disk know up to where it is, and be rid of that."""
+        self._restore()
+        assert self._position is not None
+        self._position.write(self.acked)
+        self._trim()
+
     def _trim(self) -> None:
         """Delete the segments that are acknowledged, but the last one: it says what came before."""
         while len(self._segments) > 1 and self._segments[0].end <= self.acked:
@@ -345,6 +380,11 @@ class Backlog:
             self._position.sync()
             self._segments[0].path.unlink(missing_ok=True)
             self.bytes -= self._segments.popleft().size
+
+
+def _held(segments: Iterable[Segment], since: int) -> int:
+    """Return how many records from number `since` on stand in `segments`."""
+    return sum(max(segment.end - max(segment.first, since), 0) for segment in segments)
 
 
 def _settle(segment: Segment) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from zlib import crc32
 
-from okstream.files.disk import write_whole
+from okstream.files.disk import make_folder, still_at, write_whole
 
 NAME = "begun"
 
@@ -39,21 +39,29 @@ class Begun:
         if not path.exists() or path.read_bytes() != data:
             with suppress(OSError):
                 write_whole(path, data)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._path = path
+        self._file = self._opened()
 
     def add(self, lines: Iterable[bytes]) -> None:
         """
-        Add `lines`, which end with their newlines.
+        Add `lines`, which end with their newlines; a file that was removed is made again for them.
 
         Raises:
             OSError: not all of them are there; one may be torn.
         """
+        if not still_at(self._file, self._path):
+            make_folder(self._path.parent, sync=False)
+            removed, self._file = self._file, self._opened()
+            os.close(removed)
         data = _checked(lines)
         while data:
             data = data[os.write(self._file, data) :]
 
     def close(self) -> None:
         os.close(self._file)
+
+    def _opened(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def _checked(lines: Iterable[bytes]) -> bytes:

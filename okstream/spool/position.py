@@ -9,7 +9,7 @@ from pathlib import Path
 from zlib import crc32
 
 from okstream.errors import SpoolError
-from okstream.files.disk import sync_folder
+from okstream.files.disk import still_at, sync_folder
 
 NAME = "position"
 BYTES = 1024
@@ -35,7 +35,8 @@ class Position:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = folder / NAME
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._lock(folder)
             self.acked = max(self._read(), default=None)
@@ -50,6 +51,11 @@ class Position:
         self._turn = 0
         self._due = time.monotonic() + EVERY
         self._written = False
+
+    @property
+    def present(self) -> bool:
+        """Whether the file is still where it was opened."""
+        return still_at(self._file, self._path)
 
     def write(self, acked: int) -> None:
         """Write it down: a process that is killed has it, a power cut may undo it until the next sync."""

@@ -21,7 +21,7 @@ from zlib import crc32
 import orjson
 
 from okstream.errors import SpoolError
-from okstream.files.disk import sync_folder
+from okstream.files.disk import still_at, sync_folder
 
 SUFFIX = ".spool"
 NEW = ".new"
@@ -160,6 +160,11 @@ class Writer:
         segment.size = size
         segment.end += count
         return error
+
+    @property
+    def present(self) -> bool:
+        """Whether the file is still where it was made."""
+        return still_at(self._file, self.segment.path)
 
     def close(self) -> None:
         """Let go of the file."""
