@@ -254,6 +254,7 @@ class _Walk:
                 self._doubt(item.at, item.reason)
                 self._reach = max(self._reach, item.until)
             case Restarted():
+                self._told -= {(gap, "open") for gap in self._open}  # said again, it is open again
                 self._open.clear()
                 self._ended = False
                 self._restarted = self.cursor is not None and not item.told

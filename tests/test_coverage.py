@@ -150,6 +150,13 @@ def test_what_one_instance_lacks_another_may_have():
     assert shown(coverage({"a": [part(*data(1, 5))], "b": [part(*data(7, 9))]})) == [(1, 5), (5, 7, "absent"), (7, 9)]
 
 
+def test_a_gap_that_is_said_again_after_a_restart_is_open_again():
+    opened, closed = said("a-1", "open", 3), said("a-1", "closed", 6)
+    going_on = part(opened, *data(4), closed, *data(7))
+    going_on.begun([SUB])
+    assert shown(coverage({"one": [part(*data(1, 2), opened), going_on]})) == [(1, 2), (2, 7, "disconnected"), (7, 7)]
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("data"), st.integers(0, 3)),
@@ -315,6 +322,45 @@ def test_segments_of_a_killed_run_are_read_as_far_as_they_are_whole(tmp_path):
     again = [said("b-1", "open", 6, reason="start"), said("b-1", "closed", 7, reason="start"), *data(7, 8)]
     asyncio.run(write(tmp_path, [again], "{date}.jsonl.zst"))
     assert of_files(tmp_path) == ([(1, 2), (2, 7, "start"), (7, 8)], {})
+
+
+async def begun(folder, batches, path):
+    """Write without an end, and return the coverage of `folder` while all is still unfinished, and without a state."""
+    sink = File(path=f"{folder}/{path}")
+    await sink.open()
+    for batch in batches:
+        await sink.write(batch)
+    known = of_files(folder)[0]
+    for state in folder.glob(".okstream-*.state"):
+        state.unlink()
+    return known, of_files(folder)[0]
+
+
+def test_what_is_unfinished_under_another_template_does_not_go_on_with_what_was_before(tmp_path):
+    asyncio.run(write(tmp_path, [data(1, 2)], "{date}.jsonl.zst"))
+    known, unknown = asyncio.run(begun(tmp_path, [data(6, 7)], "{date}-{hour}.jsonl.zst"))
+    assert known == unknown == [(1, 2), (2, 6, "absent"), (6, 7)]
+
+
+def test_what_is_unfinished_goes_on_with_its_own_run_and_with_no_other(tmp_path):
+    batches = [data(1, 2), [trade(1, at=START + DAY)], [trade(2, at=START + DAY + 3 * SECOND)]]
+    known, unknown = asyncio.run(begun(tmp_path / "a", batches, "{date}.jsonl.zst"))
+    assert len(finished(tmp_path / "a")) == len(unfinished(tmp_path / "a")) == 1
+    assert in_days(known) == [(0, 1)]
+    assert [why for _, _, *why in unknown] == [[], ["restart"], []]
+    asyncio.run(write(tmp_path / "b", [data(1, 2)], "{date}.jsonl.zst"))
+    assert (
+        asyncio.run(begun(tmp_path / "b", [data(6, 7)], "{date}.jsonl.zst"))
+        == ([(1, 2), (2, 6, "restart"), (6, 7)],) * 2
+    )
+
+
+def test_of_unfinished_files_of_which_nothing_is_known_none_goes_on_with_another(tmp_path):
+    asyncio.run(begun(tmp_path, [data(1, 2)], "{date}.jsonl.zst"))
+    crash(tmp_path)
+    known, unknown = asyncio.run(begun(tmp_path, [data(6, 7)], "{date}-{hour}.jsonl.zst"))
+    assert known == [(1, 2), (2, 6, "absent"), (6, 7)]
+    assert unknown == [(1, 2), (2, 6, "restart"), (6, 7)]
 
 
 def test_runs_without_a_gap_between_them_are_not_one(tmp_path):

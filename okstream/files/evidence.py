@@ -2,8 +2,10 @@
 
 import fcntl
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import pairwise
@@ -15,9 +17,9 @@ import orjson
 from okstream.coverage import Broken, Part, Said, Stretch, Subscription
 from okstream.errors import ConfigError
 
-from .names import MANIFEST, PART, number
+from .names import MANIFEST, PART, Template, number
 from .reading import Lines
-from .state import LOCKS
+from .state import LOCKS, origin
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.zst", ".ndjson.zst", ".json.zst", ".zst")
 """What files in a folder end with, .part aside, where no manifest is beside them."""
@@ -26,20 +28,17 @@ ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.zst", ".ndjson.zst", ".json.zst
 @dataclass(slots=True)
 class File:
     """
-    One file: `part` what it tells, `source` who wrote it, `problem` what is wrong with it; `shares` what its manifest
-    says it has.
+    One file: `part` what it tells, `source` and `run` the sink and the run that wrote it, as far as its manifest or a
+    state says, `problem` what is wrong with it; `shares` what its manifest says it has.
     """
 
     path: Path
     part: Part
     manifest: dict[str, Any] | None = None
+    source: str | None = None
+    run: str | None = None
     problem: str | None = None
     shares: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def source(self) -> str | None:
-        """The sink that wrote it, as its manifest says."""
-        return None if self.manifest is None else str(self.manifest.get("sink"))
 
 
 def found(names: Iterable[str]) -> list[Path]:
@@ -105,6 +104,9 @@ def read(path: Path) -> File:
     file.manifest = _manifest(path)
     if file.manifest is not None:
         file.shares = file.manifest["subscriptions"]
+        file.source, file.run = file.manifest["sink"], file.manifest["run"]
+    elif path.name.endswith(PART):
+        file.source, file.run = origin(path)
     try:
         with path.open("rb") as stream:
             damage, digest, size = _take(stream, file)
@@ -135,17 +137,29 @@ def sources(files: Iterable[File]) -> dict[str, list[Part]]:
     given = list(files)
     by_sink: defaultdict[str, list[File]] = defaultdict(list)
     plain: list[File] = []
-    known = {file.source for file in given if file.source is not None}
+    shapes = _shapes(given)
     for file in given:
+        whose = {sink for sink, shape in shapes if shape.fullmatch(str(file.path))}
         if file.source is not None:
             by_sink[file.source].append(file)
-        elif number(file.path.name) is not None and len(known) == 1:
-            by_sink[next(iter(known))].append(file)
+        elif len(whose) == 1:
+            by_sink[whose.pop()].append(file)
         else:
             plain.append(file)
     for these in by_sink.values():
         _chain(these)
     return {sink: [file.part for file in these] for sink, these in by_sink.items()} | _in_turn(plain)
+
+
+def _shapes(files: Iterable[File]) -> list[tuple[str, re.Pattern[str]]]:
+    """Return each sink of which there is a manifest, with what the files of its template are called."""
+    known = {(file.source, file.manifest.get("template")) for file in files if file.manifest is not None}
+    made = []
+    for sink, template in known:
+        with suppress(ConfigError):
+            if sink is not None and isinstance(template, str):
+                made.append((sink, Template(template).anywhere()))
+    return made
 
 
 def _in_turn(files: Iterable[File]) -> dict[str, list[Part]]:
@@ -155,6 +169,8 @@ def _in_turn(files: Iterable[File]) -> dict[str, list[Part]]:
         turn = 0
         while (these := made.get(f"{file.path.parent}#{turn}")) and these[-1].last > (file.part.first or 0):
             turn += 1
+        if number(file.path.name) is not None:
+            file.part.begun(list(file.part.items))
         made.setdefault(f"{file.path.parent}#{turn}", []).append(file.part)
     return made
 
@@ -176,10 +192,10 @@ def _chain(files: list[File]) -> None:
                 file.part.detached("missing", sub)
     begun: set[tuple[Any, Subscription]] = set()
     for file in sorted(files, key=lambda file: file.part.first or 0):
-        if file.manifest is not None:
-            run = file.manifest["run"]
-            file.part.begun([sub for sub in file.part.items if (run, sub) not in begun])
-            begun |= {(run, sub) for sub in file.part.items}
+        # Without a run nothing proves that a file goes on with what was before.
+        run = file.path if file.manifest is None and file.run is None else file.run
+        file.part.begun([sub for sub in file.part.items if (run, sub) not in begun])
+        begun |= {(run, sub) for sub in file.part.items}
 
 
 def _sub(share: dict[str, Any]) -> Subscription:
@@ -230,7 +246,7 @@ class _Hashed:
 
 def _writing(part: Path) -> bool:
     """Whether some okstream has the file, or the template that it is of, for itself."""
-    for path in (part, *(lock for folder in part.parents for lock in folder.glob(LOCKS))):
+    for path in (part, *(lock for folder in part.absolute().parents for lock in folder.glob(LOCKS))):
         try:
             with path.open("rb") as stream:
                 if _being_written(stream, path):

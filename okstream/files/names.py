@@ -8,6 +8,7 @@ two values share a name, and every other name can be read back.
 
 import re
 import time
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from string import Formatter
@@ -30,6 +31,7 @@ _DIGEST = 16
 _SECOND = 1_000_000_000
 _HOUR, _DAY = 3600 * _SECOND, 86_400 * _SECOND
 _FIXED = {"date": 10, "hour": 2}
+_LOOKS = {"date": r"\d{4}-\d\d-\d\d", "hour": r"\d\d"}
 _SUFFIX = re.compile(r"(?:\.[A-Za-z]\w*)?(?:\.zst)?$")
 _NUMBER = re.compile(r"\.(\d{6,})(?=(?:\.[A-Za-z]\w*)?(?:\.zst)?$)")
 
@@ -127,9 +129,17 @@ class Template:
 
     def parts(self) -> re.Pattern[str]:
         """Return what the paths of its unfinished segments look like."""
-        pieces = [re.escape(literal) + ("[^/]+" if name else "") for literal, name in self._parts]
+        return re.compile(self._looks(self._parts) + re.escape(PART))
+
+    def anywhere(self) -> re.Pattern[str]:
+        """Return what the paths of its segments look like, finished or not, to whatever folder its root was moved."""
+        (head, name), *others = self._parts
+        return re.compile(rf"(?:.*/)?{self._looks([(head.rpartition('/')[2], name), *others])}(?:{re.escape(PART)})?")
+
+    def _looks(self, parts: Iterable[tuple[str, str | None]]) -> str:
+        pieces = [re.escape(literal) + (_LOOKS.get(name, "[^/]+") if name else "") for literal, name in parts]
         whole = "".join(pieces).removesuffix(re.escape(self.suffix))
-        return re.compile(rf"{whole}\.\d{{6,}}{re.escape(self.suffix + PART)}")
+        return rf"{whole}\.\d{{6,}}{re.escape(self.suffix)}"
 
     def _room(self) -> dict[int, int]:
         """Return how many bytes each field may take, by its position: a component of a path has 255."""

@@ -6,6 +6,7 @@ had begun, and the last record of each key. A cache: without it manifests and un
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
@@ -21,6 +22,7 @@ log = logging.getLogger("okstream.sinks.file")
 
 _FORM = 1
 _COMPACT_BYTES = 8 << 20
+_STATES = ".okstream-*.state"
 LOCKS = ".okstream-*.lock"
 """What the files are called that a sink has locked while it writes a template, beside its state."""
 
@@ -182,3 +184,36 @@ def manifest_lasts(manifest: Mapping[str, Any]) -> dict[Key, Last]:
         )
         for one in manifest["subscriptions"]
     }
+
+
+def origin(part: Path) -> tuple[str | None, str | None]:
+    """Return which sink and run began the segment `part`, as far as a state above it tells."""
+    whole = part.absolute()
+    for folder in whole.parents:
+        for path in folder.glob(_STATES):
+            try:
+                about = path.stat()
+                known = _begun(path, about.st_mtime_ns, about.st_size)
+            except OSError:
+                continue
+            if found := known.get(str(whole.relative_to(folder)).removesuffix(PART)):
+                return found
+    return None, None
+
+
+@lru_cache(maxsize=8)
+def _begun(path: Path, changed: int, size: int) -> dict[str, tuple[str | None, str | None]]:
+    """Return who began the segments that the state at `path` names; asked again where it has `changed`, or its size."""
+    known: dict[str, tuple[str | None, str | None]] = {}
+    sink: str | None = None
+    for line in path.read_bytes().split(b"\n"):
+        if line.startswith(b'{"lasts"'):
+            continue
+        try:
+            said = orjson.loads(line) if line else {}
+            sink = str(said["sink"]) if "sink" in said else sink
+            if "begun" in said:
+                known[said["begun"]] = sink, None if said.get("run") is None else str(said["run"])
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return known
