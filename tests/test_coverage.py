@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.filed import DAY, SECOND, START, crash, finished, gap, order, status, ticker, trade, unfinished
 
 from okstream.coverage import Part, coverage, intervals
+from okstream.fanout.deadletters import DeadLetters
 from okstream.files.evidence import found, read, sources
 from okstream.journal import Journal
 from okstream.sinks.file import File
@@ -506,6 +507,17 @@ def test_a_journal_beside_the_files_is_none_of_them_whether_whole_or_not(tmp_pat
     killed.rename(f"{killed}.part")
     code, text, _ = cli(tmp_path)
     assert (code, "journal" in text) == (0, False)
+
+
+def test_dead_letters_beside_the_files_are_no_records_of_theirs(tmp_path):
+    asyncio.run(write(tmp_path, [data(1, 2), [said("b-1", "open", 6, reason="start")], data(7, 8)]))
+    without = of_files(tmp_path)
+    letters = DeadLetters(tmp_path / "dead.jsonl", 1 << 20, "store")
+    letters_of = [(entry, "too large") for entry in data(3, 4, 5)]
+    assert asyncio.run(letters.add(letters_of, at(9))) == 3
+    assert of_files(tmp_path) == of_files(*tmp_path.glob("*")) == without
+    assert tmp_path / "dead.jsonl" not in found([str(tmp_path)])
+    assert "there are no records in there" in cli(tmp_path / "dead.jsonl")[2]
 
 
 @pytest.mark.parametrize("name", ["nothing", "no*thing", "."])

@@ -333,12 +333,13 @@ def test_dead_letters_are_kept_in_a_file_and_declared_whether_there_is_room_or_n
     put(one, lived(), 1, 2, 3, 4, 5)
     virtually(one)
     letters = [orjson.loads(line) for line in path.read_bytes().splitlines()]
-    assert [(letter["sink"], letter["reason"], orjson.loads(letter["line"])["id"]) for letter in letters] == [
+    assert [(letter["sink"], letter["reason"], orjson.loads(letter["record"]["line"])["id"]) for letter in letters] == [
         ("sink", "too long", "2"),
         ("sink", "wrong", "3"),
     ]
-    assert list(letters[0]) == ["time", "sink", "reason", "identity", "type", "venue", "channel", "inst", "account",
-                                "ts", "recv", "line"]  # fmt: skip
+    assert list(letters[0]) == ["time", "sink", "reason", "record"]
+    assert list(letters[0]["record"]) == ["identity", "type", "venue", "channel", "inst", "account", "ts", "recv",
+                                          "line"]  # fmt: skip
     # Where they are kept does not matter to who reads the stream: there they are missing.
     assert sink.told == ["1", "open sink 1..None", "closed sink 1..4", "5", "open sink 1..None", "closed sink 1..5"]
     assert (one.written, one.state.rejected, one.state.dead_letters, one.lost) == (2, 3, 2, 1)

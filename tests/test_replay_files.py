@@ -405,7 +405,7 @@ def test_a_sink_that_fails_ends_a_replay_and_no_file_is_refused_at_once(tmp_path
         (b'{"type":"status","venue":"okx","channel":null,"inst":null,"ts":null,"recv":1}\n', "delivered already"),
         (b'{"manifest":1,"segment":"x.jsonl"}\n', "manifest"),
         (b'{"state":1,"sink":"a","template":"x.jsonl"}\n{"lasts":[]}\n', "what a file sink remembers"),
-        (b'{"time":1,"identity":"a","reason":"b","recv":1,"type":"trade","venue":"okx","line":""}\n', "dead letters"),
+        (b'{"time":1,"sink":"a","reason":"b","record":{"identity":"a","type":"trade","line":""}}\n', "dead letters"),
         (b'{"arg":{"channel":"trades"},"data":[]}\n', "not when each came"),
         (b'[{"channel":"ok_sub_spot_btc_usdt_ticker","data":{}}]\n', "not when each came"),
         (gzip.compress(b"{}", mtime=0), "unpack it first"),

@@ -40,15 +40,17 @@ class DeadLetters:
             "time": now,
             "sink": self._sink,
             "reason": reason,
-            "identity": entry.identity,
-            "type": entry.type,
-            "venue": entry.venue,
-            "channel": entry.channel,
-            "inst": entry.inst,
-            "account": entry.account,
-            "ts": entry.ts,
-            "recv": entry.recv,
-            "line": entry.line.decode("utf-8", "replace").rstrip("\n"),
+            "record": {  # within, so that nobody takes the letter for the record
+                "identity": entry.identity,
+                "type": entry.type,
+                "venue": entry.venue,
+                "channel": entry.channel,
+                "inst": entry.inst,
+                "account": entry.account,
+                "ts": entry.ts,
+                "recv": entry.recv,
+                "line": entry.line.decode("utf-8", "replace").rstrip("\n"),
+            },
         }
         return orjson.dumps(letter, option=orjson.OPT_APPEND_NEWLINE)
 

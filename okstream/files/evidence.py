@@ -75,12 +75,29 @@ def nothing_in(names: Sequence[str]) -> str:
 def _is_journal(path: Path) -> bool:
     try:
         for one in [path] if path.is_file() else [one for one in sorted(path.rglob("*.zst*")) if one.is_file()][:1]:
-            with one.open("rb") as stream:
-                first = orjson.loads(next(iter(Lines(stream, early=True)), b"null"))
-                return isinstance(first, dict) and first.get("dir") == "journal"
-    except (OSError, ValueError):
+            return _first(one).get("dir") == "journal"
+    except OSError:
         pass
     return False
+
+
+def _holds_none(path: Path) -> bool:
+    """Whether it is a journal, or holds dead letters: what a sink could not write is in no archive."""
+    try:
+        first = _first(path)
+    except OSError:
+        return False
+    return first.get("dir") == "journal" or {"sink", "reason", "record"} <= first.keys()
+
+
+def _first(path: Path) -> dict[str, Any]:
+    """Return the object that the file at `path` begins with, or an empty one."""
+    with path.open("rb") as stream:
+        try:
+            first = orjson.loads(next(iter(Lines(stream, early=True)), b"null"))
+        except ValueError:
+            return {}
+    return first if isinstance(first, dict) else {}
 
 
 def _below(folder: Path) -> list[Path]:
@@ -93,7 +110,7 @@ def _below(folder: Path) -> list[Path]:
                 these.add(named)
         elif not path.name.startswith(".") and path.is_file() and path.name.removesuffix(PART).endswith(ENDINGS):
             described = path.with_name(path.name + MANIFEST).exists()
-            if described or not _is_journal(path):
+            if described or not _holds_none(path):
                 these.add(path)
     return sorted(these)
 

@@ -28,7 +28,7 @@ def _called(value: Any) -> str:
     keys = set(value) if isinstance(value, dict) else set()
     if {"type", "venue", "recv"} <= keys and "identity" not in keys:
         return "it holds records, or raw text, that okstream has delivered already: read them as they are"
-    if {"identity", "reason", "line"} <= keys:
+    if {"sink", "reason", "record"} <= keys:
         return "it holds dead letters: records that a sink could not write"
     if {"manifest", "segment"} <= keys:
         return "it is the manifest of a file of records"
