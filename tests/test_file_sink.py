@@ -150,6 +150,30 @@ def test_a_segment_is_finished_in_time_though_nothing_comes_any_more(tmp_path):
     assert names(tmp_path) == ["2026-01-01.000001.jsonl", "2026-01-01.000002.jsonl"]
 
 
+@pytest.mark.parametrize("ahead", [0, 600, DAY // SECOND, 3 * DAY // SECOND])
+async def test_a_clock_that_was_ahead_and_is_set_back_costs_one_segment_at_most(tmp_path, ahead):
+    sink = File(path=f"{tmp_path}/{{date}}.jsonl")
+    await sink.open()
+    noon = START + DAY // 2
+    await sink.write([trade(0, at=noon + ahead * SECOND)])
+    for number in range(1, 50):
+        await sink.write([trade(number, at=noon + number * SECOND)])
+    assert len(unfinished(tmp_path)) == 1
+    assert len(finished(tmp_path)) == (1 if ahead >= DAY // SECOND else 0), "what was begun ahead is over"
+    await sink.close()
+    assert sorted(int(one["id"]) for path in finished(tmp_path) for one in records(path)) == list(range(50))
+
+
+async def test_a_segment_that_was_begun_ahead_of_the_clock_ends_in_its_time(tmp_path):
+    sink = File(path=f"{tmp_path}/all.jsonl", rotate_after=60.0)
+    await sink.open()
+    await sink.write([trade(0, at=START + DAY)])
+    for number in range(1, 123):
+        await sink.write([trade(number, at=START + number * SECOND)])
+    assert [len(lines(path)) for path in finished(tmp_path)] == [62, 61]
+    await sink.close()
+
+
 async def test_a_segment_ends_when_it_is_large_enough(tmp_path):
     batches = [[trade(batch * 10 + number) for number in range(10)] for batch in range(6)]
     await written(batches, path=f"{tmp_path}/all.jsonl", rotate_mib=0.003)

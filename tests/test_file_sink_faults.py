@@ -114,6 +114,24 @@ def test_what_is_remembered_of_a_file_that_was_cut_and_grew_again_is_not_believe
     assert held(tmp_path) == [trade(number, "C").line for number in range(3, 13)]
 
 
+@pytest.mark.parametrize("before", ["none", "zstd"])
+def test_the_manifest_of_what_a_crash_left_says_how_that_is_compressed(tmp_path, before):
+    level = {"none": None, "zstd": 3}
+    after = next(form for form in level if form != before)
+    for form in (before, after):
+        writer = Writer(
+            Template(f"{tmp_path}/{{inst}}.jsonl"), level=level[form],
+            rotate_bytes=None, rotate_ns=None, open_files=16, sync=True,
+        )  # fmt: skip
+        writer.open()
+        writer.write([trade(1)])
+        if form == before:
+            crash(tmp_path)
+        else:
+            writer.close()
+    assert [manifest(path)["compress"] for path in finished(tmp_path)] == [before, after]
+
+
 def test_a_segment_of_yesterday_that_is_mended_after_one_of_today_proves_nothing_old(tmp_path):
     """It waits for what comes late while the one of today has reached its size already."""
     writer = files(tmp_path, "{inst}-{date}.jsonl", rotate_bytes=300)

@@ -6,6 +6,7 @@ other bytes of its UTF-8 are %XX. `_` alone is no value at all, and a value that
 two values share a name, and every other name can be read back.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -71,6 +72,16 @@ def number(name: str) -> tuple[str, int] | None:
     bare = name.removesuffix(PART)
     found = _NUMBER.search(bare)
     return (bare[: found.start()] + bare[found.end() :], int(found[1])) if found else None
+
+
+def numbers(folder: Path) -> dict[str, int]:
+    """Return the highest number of each name in `folder`."""
+    highest: dict[str, int] = {}
+    for name in os.listdir(folder):
+        if (found := number(name)) is not None:
+            base, count = found
+            highest[base] = max(count, highest.get(base, 0))
+    return highest
 
 
 class Template:

@@ -43,7 +43,8 @@ class Segment:
     One file under way: `base` is its path without a number, `path` what it will be called once it has one.
 
     `size` is how much of it is good, in bytes; `begins` and `ends` bound the times it is for, ns; `said` names the
-    statements it holds of a batch that is still to be tried again, `carried` has those it is to begin with.
+    statements it holds of a batch that is still to be tried again, `carried` has those it is to begin with;
+    `compressed` says of what is in it whether that is zstd.
     """
 
     def __init__(self, base: str, begins: float, ends: float) -> None:
@@ -58,6 +59,7 @@ class Segment:
         self.carried: dict[str, Entry] = {}
         self.since = 0
         self.synced = True
+        self.compressed = False
         self._sha = hashlib.sha256()
         self._descriptor: int | None = None
 
@@ -124,6 +126,7 @@ class Segment:
             if not self.begun:
                 sync_folder(self.part.parent)
         self.synced = sync
+        self.compressed = compressor is not None
         self.size += len(data)
         self._sha.update(data)
         self.tally.add(len(flush.lines), flush.data, flush.said.values(), lasts)
@@ -212,6 +215,7 @@ class Segment:
         with open(descriptor, "r+b") as file:
             lock(descriptor, self.part)
             lines = Lines(file)
+            self.compressed = lines.compressed
             self.size = survey(lines, self.tally, lasts)
             if left := file.seek(0, os.SEEK_END) - self.size:
                 log.warning("%s: %d bytes at its end are cut off: %s", self.part, left, lines.damage)

@@ -1,7 +1,6 @@
 """Writes batches into the segments of a template. Everything here blocks, and belongs to one thread at a time."""
 
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from errno import EMFILE, ENFILE
@@ -16,7 +15,7 @@ from okstream.sinks import Proven
 from okstream.zstd import compressor
 
 from .disk import make_folder, said, sync_folder
-from .names import MANIFEST, Template, number
+from .names import MANIFEST, Template, numbers
 from .routes import OpenGaps, Route, Routes
 from .segment import Flush, RemovedError, Segment
 from .state import State, manifest_lasts
@@ -123,7 +122,9 @@ class Writer:
             flush.positions.append(position)
             flush.data[whose].append(entry)
         if batch:
-            self.newest = max(self.newest, batch[-1].recv)
+            before, self.newest = self.newest, batch[-1].recv
+            if self.newest + GRACE < before:
+                self._rewind(self.newest)
         self._flush_all()
         if self.newest >= self.due:
             self.tick(self.newest)
@@ -137,9 +138,7 @@ class Writer:
             self._segments.pop(segment).forget(segment)
         ending, self._ending = self._ending + over, []
         self._finish(ending)
-        self.due = min((self._deadline(segment) for segment in self._segments), default=float("inf"))
-        if self._ending:
-            self.due = min(self.due, now + _AGAIN)
+        self._plan(now)
         if self._state.wants_compaction:
             self._compact()
 
@@ -158,6 +157,14 @@ class Writer:
             self._ending.clear()
             self.due = float("inf")
             self._state.close()
+
+    def _rewind(self, now: int) -> None:
+        """The clock was set back to `now`: what was begun ahead of that is over, or as old as that."""
+        for segment in self._segments:
+            if segment.begins > now + GRACE:
+                segment.ends = float("-inf")
+            segment.since = min(segment.since, now)
+        self._plan(now)
 
     def _say(self, entry: Entry, position: int, whose: Key) -> None:
         """Put a statement into every file that it is about."""
@@ -249,7 +256,7 @@ class Writer:
             self._numbers.clear()
         known = self._numbers.get(folder)
         if known is None:
-            known = self._numbers[folder] = _numbers(folder)
+            known = self._numbers[folder] = numbers(folder)
         count = known[base] = known.get(base, 0) + 1
         segment.call(self._template.numbered(segment.base, count))
 
@@ -303,6 +310,12 @@ class Writer:
         over = segment.ends + GRACE
         return over if self._rotate_ns is None else min(over, segment.since + self._rotate_ns)
 
+    def _plan(self, now: int) -> None:
+        """Find out when something is due next."""
+        self.due = min(map(self._deadline, self._segments), default=float("inf"))
+        if self._ending:
+            self.due = min(self.due, now + _AGAIN)
+
     def _finish(self, segments: Iterable[Segment]) -> None:
         """Finish `segments`; those that cannot be now are kept in `_ending`."""
         finished: dict[Path, dict[Key, Last]] = {}
@@ -312,7 +325,7 @@ class Writer:
             self._open.pop(segment, None)
             try:
                 if segment.begun:
-                    folders.update(self._within(segment.finish(self._about(self._state.run)).parent))
+                    folders.update(self._within(segment.finish(self._about(segment, self._state.run)).parent))
                     finished[segment.path] = segment.lasts()
                 else:
                     segment.let_go()
@@ -336,9 +349,8 @@ class Writer:
         made = [] if self._sync else [one for one in folder.parents if one.is_relative_to(self._template.root)]
         return [folder, *made]
 
-    def _about(self, run: str | None) -> dict[str, Any]:
-        zstd = self._compressor is not None
-        return {"template": self._template.text, "compress": "zstd" if zstd else "none",
+    def _about(self, segment: Segment, run: str | None) -> dict[str, Any]:
+        return {"template": self._template.text, "compress": "zstd" if segment.compressed else "none",
                 "sink": self._state.sink, "run": run}  # fmt: skip
 
     def _compact(self) -> None:
@@ -357,7 +369,7 @@ class Writer:
             lasts: dict[Key, Last] = {}
             try:
                 if segment.part.exists() and segment.mend(self._lasts):
-                    for folder in self._within(segment.finish(self._about(run)).parent):
+                    for folder in self._within(segment.finish(self._about(segment, run)).parent):
                         sync_folder(folder)
                     lasts = segment.lasts()
                     mended.append(path)
@@ -381,13 +393,3 @@ def _first_of(texts: list[str]) -> str:
     """Return the first of `texts`, and how many others there are."""
     texts = list(dict.fromkeys(texts))
     return texts[0] if len(texts) == 1 else f"{texts[0]}, and {len(texts) - 1} more files"
-
-
-def _numbers(folder: Path) -> dict[str, int]:
-    """Return the highest number of each name in `folder`."""
-    highest: dict[str, int] = {}
-    for name in os.listdir(folder):
-        if (found := number(name)) is not None:
-            base, count = found
-            highest[base] = max(count, highest.get(base, 0))
-    return highest

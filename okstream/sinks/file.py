@@ -153,11 +153,12 @@ class File:
         loop = asyncio.get_running_loop()
         self._alarm = None
         now = newest + int((loop.time() - began) * _SECOND)
-        self._ticking = loop.create_task(self._tick(now), name="okstream-files")
+        self._ticking = loop.create_task(self._tick(newest, now), name="okstream-files")
 
-    async def _tick(self, now: int) -> None:
+    async def _tick(self, newest: int, now: int) -> None:
         if self._worker is not None:
             await self._worker.run(lambda: self._files.tick(now))
-            self._files.newest = max(self._files.newest, now)
+            if self._files.newest == newest:  # nothing was written meanwhile
+                self._files.newest = now
             if self._worker is not None and self._alarm is None:
                 self._watch()
