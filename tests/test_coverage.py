@@ -15,7 +15,7 @@ from support.filed import DAY, SECOND, START, crash, finished, gap, order, statu
 
 from okstream.coverage import Part, coverage, intervals
 from okstream.fanout.deadletters import DeadLetters
-from okstream.files.evidence import found, read, sources
+from okstream.files.evidence import found, read, read_all, sources
 from okstream.journal import Journal
 from okstream.sinks.file import File
 from okstream.stitching import OVERLAP, Interval, stitched
@@ -263,7 +263,7 @@ async def write(folder, batches, path="{inst}/{date}.jsonl.zst"):
 
 
 def of_files(*names):
-    files = [read(path) for path in found(map(str, names))]
+    files = read_all(found(map(str, names)))
     return shown(coverage(sources(files))), {str(file.path.name): file.problem for file in files if file.problem}
 
 
@@ -362,6 +362,32 @@ def test_of_unfinished_files_of_which_nothing_is_known_none_goes_on_with_another
     known, unknown = asyncio.run(begun(tmp_path, [data(6, 7)], "{date}-{hour}.jsonl.zst"))
     assert known == [(1, 2), (2, 6, "absent"), (6, 7)]
     assert unknown == [(1, 2), (2, 6, "restart"), (6, 7)]
+
+
+@pytest.mark.parametrize("named", ["before the names are looked for", "before it is read", "never"])
+def test_what_is_finished_while_the_verb_reads_is_there_once(tmp_path, named):
+    async def finishing():
+        sink = File(path=f"{tmp_path}/{{date}}.jsonl.zst")
+        await sink.open()
+        await sink.write(data(1, 2))
+        [part_path] = unfinished(tmp_path)
+        paths = found([str(tmp_path)])
+        await sink.close()
+        [path] = finished(tmp_path)
+        match named:
+            case "before the names are looked for":  # it has both for a moment
+                os.link(path, part_path)
+                paths = found([str(tmp_path)])
+                assert paths == [path, part_path]
+            case "never":
+                path.unlink()
+        return read_all(paths)
+
+    [file] = asyncio.run(finishing())
+    assert file.path == tmp_path / "2026-08-14.000001.jsonl.zst"
+    assert file.problem == ("missing" if named == "never" else None)
+    [covered] = coverage(sources([file]))
+    assert (covered.records, covered.complete) == ((0, False) if named == "never" else (2, True))
 
 
 def test_runs_without_a_gap_between_them_are_not_one(tmp_path):

@@ -17,6 +17,7 @@ import orjson
 from okstream.coverage import Broken, Part, Said, Stretch, Subscription
 from okstream.errors import ConfigError
 
+from .disk import same
 from .names import MANIFEST, PART, Template, number
 from .reading import Lines
 from .state import LOCKS, origin
@@ -116,7 +117,30 @@ def _below(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> File:
-    """Read the file at `path`, and its manifest; what is wrong is in `problem` and in its part."""
+    """
+    Read the file at `path`, and its manifest; what is wrong is in `problem` and in its part.
+
+    A .part that is finished meanwhile is read under the name it got, and `path` of what is returned is that.
+    """
+    file = _read(path)
+    named = path.with_name(path.name.removesuffix(PART))
+    with suppress(PermissionError):
+        if named != path and (not path.exists() or same(path, named)):
+            return _read(named)
+    return file
+
+
+def read_all(paths: Iterable[Path]) -> list[File]:
+    """Read the files at `paths`, each once, also where one got another name meanwhile."""
+    files: dict[Path, File] = {}
+    for path in paths:
+        if path not in files:
+            file = read(path)
+            files.setdefault(file.path, file)
+    return list(files.values())
+
+
+def _read(path: Path) -> File:
     file = File(path, Part())
     file.manifest = _manifest(path)
     if file.manifest is not None:

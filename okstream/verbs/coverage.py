@@ -12,7 +12,7 @@ from okstream.coverage import Covered, Subscription, coverage
 from okstream.errors import ConfigError
 from okstream.exits import LOST, OK, show
 from okstream.fanout.filters import Filters
-from okstream.files.evidence import File, found, nothing_in, read, sources
+from okstream.files.evidence import File, found, nothing_in, read_all, sources
 from okstream.stitching import Interval
 
 _NS = 1_000_000_000
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: there is nothing to read, or the configuration is none. SinkError: it cannot be printed.
     """
     wanted = [] if arguments.config is None else _wanted(config.load(arguments.config))
-    files = [read(path) for path in found(arguments.files)]
+    files = read_all(found(arguments.files))
     covered = coverage(sources(files))
     covered += _absent(wanted, {*(one.sub for one in covered), *(sub for file in files for sub in file.part.served)})
     problems = [file for file in files if file.problem is not None]
