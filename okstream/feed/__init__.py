@@ -19,12 +19,13 @@ from ..records import Book, Statement
 from ..statements import Statements
 from .continuity import RECORD_WEIGHT, Delivery
 from .joining import Joining
+from .merging import opaque
 from .source import Message, Pulse, Source
 
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
 
 _TAIL = 4096
-_SILENT_NS = 10_000_000_000
+_SILENT = 10.0
 _SAME = 256
 """Messages that a source may bring beside a leader that is silent but lives: they show what that has, and no more."""
 
@@ -143,9 +144,10 @@ class Feed(Joining):
         if self.leader is not None and not source.was_there(self.leader.heard):
             self.hold(self.leader)
             mute = len(tail) > _SAME or self._outdone(source, recv, long)
-            if not mute:
+            shows = opaque(self.last) and len(tail) == 1 and recv - self.leader.heard <= _SILENT * 1e9
+            if not mute and not shows:
                 return []  # what the leader has, it need not bring again
-            self.doubtful = True  # what it missed before nobody saw
+            self.doubtful |= mute  # what it missed before nobody saw
         return self.lead(source, recv, "stale")
 
     def lose(
@@ -163,9 +165,9 @@ class Feed(Joining):
             # Where each began later than a silence did, nobody saw what came first in it.
             witnesses = [other for other in others if other.was_there(source.heard) and not other.doubted]
             other = (witnesses or others)[0]
-            # One that was silent for long may have been so while that happened which the other shows.
-            silent = recv - source.heard > _SILENT_NS
-            long = 0.0 if silent else skew(self.traits.pace, self.bars)
+            long, pace = skew(self.traits.pace, self.bars), self.traits.pace
+            if pace is not None and recv - source.heard > 1e9 * max(_SILENT, 5 * pace.every):
+                long = 0.0  # it may have been mute while that happened which the other shows
             mute = reason == "stale" or source.suspect or source.doubted
             self.doubtful |= not witnesses and (mute or self._outdone(other, recv, long))
             return self.lead(other, recv, reason)
