@@ -390,6 +390,36 @@ def test_what_is_finished_while_the_verb_reads_is_there_once(tmp_path, named):
     assert (covered.records, covered.complete) == ((0, False) if named == "never" else (2, True))
 
 
+def test_what_a_kill_left_is_found_without_a_state_however_the_template_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = ".//data/./{inst}/{date}.jsonl.zst"
+    asyncio.run(write(".", [data(1, 2)], path))
+
+    async def killed():
+        sink = File(path=path)
+        await sink.open()
+        await sink.write(data(6, 7))
+        crash(tmp_path)
+        [state] = tmp_path.glob("data/.okstream-*.state")
+        state.unlink()
+
+    async def again():
+        sink = File(path=path)
+        await sink.open()
+        proven = [one.identity for one in sink.proven()]
+        await sink.close()
+        return proven
+
+    asyncio.run(killed())
+    assert asyncio.run(again()) == [data(7)[0].identity]
+    assert (len(finished("data")), unfinished("data")) == (2, [])
+    for text in tmp_path.rglob("*.manifest.json"):  # as another version wrote it
+        text.write_bytes(text.read_bytes().replace(b'"data/{inst}', b'"./data/{inst}'))
+    [state] = tmp_path.glob("data/.okstream-*.state")
+    state.unlink()
+    assert asyncio.run(again()) == [data(7)[0].identity]
+
+
 def test_runs_without_a_gap_between_them_are_not_one(tmp_path):
     asyncio.run(write(tmp_path, [data(1, 2)]))
     asyncio.run(write(tmp_path, [data(3, 4)]))

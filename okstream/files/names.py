@@ -96,9 +96,9 @@ class Template:
     """
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = str(Path(text))  # ./ and // mean nothing, and no path that is found has them
         try:
-            parsed = list(Formatter().parse(text))
+            parsed = list(Formatter().parse(self.text))
         except ValueError as error:
             raise ConfigError(f"path: {text!r}: {error}; write {{{{ for a brace") from None
         for _, name, spec, conversion in parsed:
@@ -113,7 +113,9 @@ class Template:
         self._most = self._room()
         head = self._parts[0][0] if self._parts else ""
         self.root = Path(head).parent if not head.endswith("/") else Path(head)
-        tail = next((literal for literal, name in reversed(self._parts) if name is None), "") if self.fields else text
+        tail = (
+            next((literal for literal, name in reversed(self._parts) if name is None), "") if self.fields else self.text
+        )
         found = _SUFFIX.search(tail.rpartition("/")[2])
         self.suffix = found[0] if found else ""
 

@@ -41,7 +41,7 @@ class State:
         self.lasts: dict[Key, Last] = {}
         self.begun: dict[Path, str | None] = {}
         self._template = template
-        digest = blake2b(str(Path(template.text)).encode(), digest_size=4).hexdigest()
+        digest = blake2b(template.text.encode(), digest_size=4).hexdigest()
         self.path = template.root / f".okstream-{digest}.state"
         self._lock_path = self.path.with_suffix(".lock")
         self._lock: int | None = None
@@ -167,7 +167,7 @@ class State:
     def _learn(self, path: Path, newest: dict[str, int]) -> None:
         try:
             manifest = orjson.loads(path.read_bytes())
-            if manifest["template"] != self._template.text:
+            if str(Path(manifest["template"])) != self._template.text:
                 return
             renew(self.lasts, manifest_lasts(manifest))
             if (recv := manifest["last_recv"] or 0) >= newest.get("recv", 0):
