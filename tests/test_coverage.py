@@ -11,9 +11,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.filed import DAY, SECOND, START, crash, finished, gap, order, status, ticker, trade, unfinished
+from support.filed import DAY, SECOND, START, crash, finished, gap, held, order, status, ticker, trade, unfinished
 
 from okstream.coverage import Part, coverage, intervals
+from okstream.errors import RetryError
 from okstream.fanout.deadletters import DeadLetters
 from okstream.files.evidence import found, read, read_all, sources
 from okstream.journal import Journal
@@ -418,6 +419,35 @@ def test_what_a_kill_left_is_found_without_a_state_however_the_template_is_writt
     [state] = tmp_path.glob("data/.okstream-*.state")
     state.unlink()
     assert asyncio.run(again()) == [data(7)[0].identity]
+
+
+def test_where_its_folder_was_removed_a_sink_still_keeps_others_away_and_is_kept_away(tmp_path):
+    folder = tmp_path / "data"
+    one, other = (File(path=f"{folder}/{{date}}.jsonl.zst") for _ in range(2))
+
+    async def removed():
+        await one.open()
+        await one.write(data(1))
+        shutil.rmtree(folder)
+        with pytest.raises(RetryError, match="removed"):
+            await one.write(data(2))
+        await one.write(data(2))
+        with pytest.raises(RetryError, match="another sink of this process writes there"):
+            await other.open()
+        shutil.rmtree(folder)
+        await other.open()
+        await other.write(data(3))
+        with pytest.raises(RetryError, match="removed"):
+            await one.write(data(4))
+        for _ in range(2):
+            with pytest.raises(RetryError, match="another sink of this process writes there"):
+                await one.write(data(4))
+        await other.close()
+        await one.write(data(4))
+        await one.close()
+
+    asyncio.run(removed())
+    assert held(folder) == [entry.line for entry in data(3, 4)]
 
 
 def test_runs_without_a_gap_between_them_are_not_one(tmp_path):

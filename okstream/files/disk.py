@@ -147,6 +147,14 @@ def missing(path: Path) -> bool:
     return False
 
 
+def is_called(descriptor: int, path: Path) -> bool:
+    """Whether `path` is the name of what `descriptor` is of."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def same(one: Path, other: Path) -> bool:
     """Whether both names are of one file."""
     try:

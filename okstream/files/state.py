@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from .disk import lock, make_folder, sync_folder, write_at, write_whole
+from .disk import is_called, lock, make_folder, sync_folder, write_at, write_whole
 from .names import MANIFEST, PART, Template
 from .tally import Key, Last, renew, row, rows
 
@@ -55,9 +55,7 @@ class State:
         Raises:
             RetryError: another process writes the same template. OSError: as the system says.
         """
-        make_folder(self._template.root)
-        self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        lock(self._lock, Path(self._template.text))
+        self._own()
         self.run = token_hex(4)
         self.lasts.clear()
         self.begun.clear()
@@ -76,7 +74,16 @@ class State:
         self._file = self._lock = None
 
     def compact(self) -> None:
-        """Write it anew, without what no longer matters."""
+        """
+        Write it anew, without what no longer matters.
+
+        Raises:
+            RetryError: its folder was removed, and another process writes there now. OSError: as the system says.
+        """
+        if self._own() and self.path.exists():  # what another one left there meanwhile
+            sink = self.sink
+            self._read(self.path.read_bytes())
+            self.sink = sink
         lines = [orjson.dumps({"state": _FORM, "sink": self.sink, "template": self._template.text}), self._said()]
         lines += [orjson.dumps({"begun": self._relative(path), "run": run}) for path, run in self.begun.items()]
         text = b"\n".join(lines) + b"\n"
@@ -112,6 +119,22 @@ class State:
         """Whether it has grown enough."""
         return self._size > self._compacted * 4 + _COMPACT_BYTES
 
+    def _own(self) -> bool:
+        """Have the lock that is there now: not one that was removed with its folder. Return whether it is another."""
+        if self._lock is not None and is_called(self._lock, self._lock_path):
+            return False
+        make_folder(self._template.root)
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            lock(descriptor, Path(self._template.text))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = descriptor
+        return True
+
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self._template.root))
 
@@ -121,8 +144,12 @@ class State:
     def _append(self, lines: list[bytes]) -> None:
         if not lines:
             return
-        if self._file is None or os.fstat(self._file).st_nlink == 0:  # its folder was removed
-            make_folder(self._template.root)
+        if (
+            self._file is None
+            or self._lock is None
+            or not is_called(self._lock, self._lock_path)
+            or not is_called(self._file, self.path)
+        ):  # its folder was removed
             self.compact()
         assert self._file is not None
         text = b"\n".join(lines) + b"\n"

@@ -341,7 +341,7 @@ class Writer:
             for folder in folders:
                 sync_folder(folder)
             self._state.finish(finished)
-        except OSError as error:
+        except (OSError, RetryError) as error:
             log.warning("%s", said(error, self._state.path))  # found again at the next start
 
     def _within(self, folder: Path) -> list[Path]:
@@ -356,7 +356,7 @@ class Writer:
     def _compact(self) -> None:
         try:
             self._state.compact()
-        except OSError as error:
+        except (OSError, RetryError) as error:
             log.warning("%s", said(error, self._state.path))
 
     def _mend(self) -> None:
