@@ -23,7 +23,7 @@ from soak.mirrors import Mirror
 from okstream.dialects import Dialect, Push
 from okstream.feed import Feed
 from okstream.identities import content
-from okstream.records import AnyRecord, Book, DataRecord, Fill, Gap, Native, Order, Status, Trade
+from okstream.records import AnyRecord, Book, DataRecord, Fill, Gap, Order, Status, Trade
 from okstream.testing import START_NS
 
 CADENCE = {
@@ -356,7 +356,7 @@ class _One:
         gaps: list[tuple[float, float]], incremental: bool,
     ) -> float | None:  # fmt: skip
         """Return when, outside of `gaps`, no connection showed lately what was delivered last."""
-        key = _mark if incremental else _timeless
+        key = _mark if incremental else _whole
         pushes: dict[str, tuple[list[float], list[Any]]] = {}
         for item in self.logged:
             if item.last:
@@ -388,13 +388,6 @@ class _One:
 
 def _whole(record: DataRecord) -> bytes:
     return orjson.dumps(content(record))
-
-
-def _timeless(record: DataRecord) -> bytes:
-    """Return what it shows; of what is passed on as it is, without the time that it may have inside."""
-    if isinstance(record, Native) and isinstance(record.data, dict):
-        return orjson.dumps({key: value for key, value in record.data.items() if key not in ("ts", "timestamp")})
-    return _whole(record)
 
 
 def _mark(record: DataRecord) -> tuple[Any, ...]:

@@ -144,8 +144,7 @@ class Feed(Joining):
         if self.leader is not None and not source.was_there(self.leader.heard):
             self.hold(self.leader)
             mute = len(tail) > _SAME or self._outdone(source, recv, long)
-            shows = opaque(self.last) and len(tail) == 1 and recv - self.leader.heard <= _SILENT * 1e9
-            if not mute and not shows:
+            if not mute and not (opaque(self.last) and len(tail) == 1):
                 return []  # what the leader has, it need not bring again
             self.doubtful |= mute  # what it missed before nobody saw
         return self.lead(source, recv, "stale")
