@@ -8,7 +8,7 @@ import pytest
 from core.exchange import RECV, trades
 from support.filed import finished, records
 from test_pump import Scripted, lived, pump, put
-from test_pump_spool import Gate, fed, over, until
+from test_pump_spool import Gate, over, overflown, until
 
 from okstream.coverage import coverage
 from okstream.errors import RejectedError
@@ -81,15 +81,8 @@ def test_a_gap_whose_end_was_dropped_ends_before_its_subscription_does():
 
 def test_what_a_spool_had_no_room_for_is_said_before_the_end(tmp_path: Path):
     async def scenario() -> None:
-        sink = Gate()
-        one = pump(sink, when_full="spill", bytes=64 * 1024, spool=tmp_path / "spool", spool_bytes=64 * 1024)
-        trading = lived()
-        await one.start()
-        running = asyncio.create_task(one.run())
-        await fed(one, trading, 1, 1500)
-        await until(lambda: one.lost > 0 and not len(one.lane))
-        sink.gate.set()
-        await until(lambda: one.state.spooled == 0)
+        sink, trading = Gate(), lived()
+        one, running = await overflown(sink, trading, tmp_path / "spool")
         end(one.lane, trading)
         await over(one, running)
         last = str(max(int(line["id"]) for line in sink.lines if line["type"] == "trade"))

@@ -67,6 +67,18 @@ async def fed(one: Pump, trading: Source, first: int, last: int) -> None:
             await until(lambda: one.lane.weight + one.lane.held < one.options.bytes * 3 // 4)
 
 
+async def overflown(sink: Gate, trading: Source, spool: Path) -> tuple[Pump, "asyncio.Task[None]"]:
+    """Put trades 1 to 1500 before a sink that is shut, into a spool without room for all; then open it."""
+    one = pump(sink, when_full="spill", bytes=64 * 1024, spool=spool, spool_bytes=64 * 1024)
+    await one.start()
+    running = asyncio.create_task(one.run())
+    await fed(one, trading, 1, 1500)
+    await until(lambda: one.lost > 0 and not len(one.lane))
+    sink.gate.set()
+    await until(lambda: one.state.spooled == 0)
+    return one, running
+
+
 async def over(one: Pump, running: "asyncio.Task[None]", within: float = PATIENCE) -> None:
     one.finish()
     await asyncio.wait([running], timeout=within)
@@ -574,15 +586,8 @@ def test_a_batch_that_is_tried_again_is_acknowledged_once(tmp_path: Path):
 
 def test_what_a_full_spool_has_no_room_for_is_declared(tmp_path: Path, caplog):
     async def scenario() -> None:
-        sink = Gate()
-        one = pump(sink, when_full="spill", bytes=64 * 1024, spool=tmp_path / "spool", spool_bytes=64 * 1024)
-        trading = lived()
-        await one.start()
-        running = asyncio.create_task(one.run())
-        await fed(one, trading, 1, 1500)
-        await until(lambda: one.lost > 0 and not len(one.lane))
-        sink.gate.set()
-        await until(lambda: one.state.spooled == 0)
+        sink, trading = Gate(), lived()
+        one, running = await overflown(sink, trading, tmp_path / "spool")
         await fed(one, trading, 1501, 1501)
         await over(one, running)
         lost = one.lost
