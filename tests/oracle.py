@@ -23,7 +23,7 @@ from soak.mirrors import Mirror
 from okstream.dialects import Dialect, Push
 from okstream.feed import Feed
 from okstream.identities import content
-from okstream.records import AnyRecord, Book, DataRecord, Fill, Gap, Order, Status, Trade
+from okstream.records import AnyRecord, Book, DataRecord, Fill, Gap, Native, Order, Status, Trade
 from okstream.testing import START_NS
 
 CADENCE = {
@@ -356,7 +356,7 @@ class _One:
         gaps: list[tuple[float, float]], incremental: bool,
     ) -> float | None:  # fmt: skip
         """Return when, outside of `gaps`, no connection showed lately what was delivered last."""
-        key = _mark if incremental else _whole
+        key = _mark if incremental else _shown
         pushes: dict[str, tuple[list[float], list[Any]]] = {}
         for item in self.logged:
             if item.last:
@@ -388,6 +388,19 @@ class _One:
 
 def _whole(record: DataRecord) -> bytes:
     return orjson.dumps(content(record))
+
+
+def _shown(record: DataRecord) -> bytes:
+    """
+    What `record` shows: of a native one not its own time, by which connections that show the same differ.
+
+    Of two that were pushed the same at two moments, the one that is gone may have been the later.
+    """
+    data = record.data["data"] if isinstance(record, Native) and isinstance(record.data, dict) else None
+    if not isinstance(data, list):
+        return _whole(record)
+    rows = [{name: value for name, value in row.items() if name != "ts"} for row in data if isinstance(row, dict)]
+    return orjson.dumps(rows)
 
 
 def _mark(record: DataRecord) -> tuple[Any, ...]:

@@ -19,7 +19,6 @@ from ..records import Book, Statement
 from ..statements import Statements
 from .continuity import RECORD_WEIGHT, Delivery
 from .joining import Joining
-from .merging import opaque
 from .source import Message, Pulse, Source
 
 __all__ = ["RECORD_WEIGHT", "Delivery", "Feed"]
@@ -144,9 +143,9 @@ class Feed(Joining):
         if self.leader is not None and not source.was_there(self.leader.heard):
             self.hold(self.leader)
             mute = len(tail) > _SAME or self._outdone(source, recv, long)
-            if not mute and not (opaque(self.last) and len(tail) == 1):
+            if not mute:
                 return []  # what the leader has, it need not bring again
-            self.doubtful |= mute  # what it missed before nobody saw
+            self.doubtful = True  # what it missed before nobody saw
         return self.lead(source, recv, "stale")
 
     def lose(
