@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from core.exchange import RECV, trades
 from support.filed import finished, records
@@ -11,8 +12,10 @@ from test_pump import Scripted, lived, pump, put
 from test_pump_spool import Gate, over, overflown, until
 
 from okstream.coverage import coverage
+from okstream.entries import Entry, Head
 from okstream.errors import RejectedError
 from okstream.fanout.lane import Lane
+from okstream.fanout.rejects import parted
 from okstream.fanout.rendering import entries
 from okstream.feed.continuity import Delivery
 from okstream.feed.source import Source
@@ -109,6 +112,53 @@ def test_what_was_rejected_last_is_said_before_the_end(tmp_path: Path, spooled: 
 
     asyncio.run(scenario())
     assert sink.told == ["1", "open sink 1..None", "closed sink 1..None", "ended"]
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+def test_what_was_rejected_of_a_batch_is_said_before_the_end_that_stands_there_too(tmp_path: Path, spooled: bool):
+    sink = Scripted(RejectedError("poison", {1: "too long", 3: "too long"}))
+
+    async def scenario() -> None:
+        options: Any = {"spool": tmp_path / "spool", "spool_always": True} if spooled else {}
+        one = pump(sink, batch_records=100, linger=0.2, **options)
+        trading, other = lived(), lived("trades:ETH-USDT")
+        await one.start()
+        put(one, trading, 1, 2)
+        for number in (1, 2, 3):
+            if number == 3:
+                end(one.lane, trading)
+            one.lane.put(other.push(trades(number, inst="ETH-USDT"), RECV, weight=100))
+        running = asyncio.create_task(one.run())
+        await until(lambda: one.written == 3)
+        await over(one, running)
+        assert one.state.rejected == 2
+
+    asyncio.run(scenario())
+    of = {inst: [word for word, line in zip(sink.told, sink.lines, strict=True) if line["inst"] == inst]
+          for inst in ("BTC-USDT", "ETH-USDT")}  # fmt: skip
+    assert of["BTC-USDT"] == ["1", "open sink 1..None", "closed sink 1..None", "ended"]
+    assert of["ETH-USDT"][0] == "1"
+    assert sorted(of["ETH-USDT"][1:]) == ["3", "closed sink 1..3", "open sink 1..None"]
+
+
+@pytest.mark.parametrize(("inst", "cut"), [("BTC-USDT", [[1, 2, 3, 4], [5, 6, 7, 8, 9]]),
+                                           ("ETH-USDT", [[1, 2, 3, 4, 5, 6, 7, 8], [9]]),
+                                           (None, [[1, 2, 3, 4], [5, 6, 7, 8], [9]])])  # fmt: skip
+def test_a_batch_is_parted_before_what_ends_behind_something_of_its_own(inst: str | None, cut: list[list[int]]):
+    def said(state: str, of: str | None, recv: int) -> Entry:
+        return Entry(orjson.dumps({"state": state}), Head("", "status", "okx", "trades", of, None, None, recv))
+
+    def data(of: str, recv: int) -> Entry:
+        return Entry(b"{}", Head("", "trade", "okx", "trades", of, None, 1, recv))
+
+    batch = [
+        said("ended", "SOL-USDT", 1), data("BTC-USDT", 2), said("ended", "ETH-USDT", 3), said("live", "ETH-USDT", 4),
+        said("ended", inst, 5), said("ended", inst, 6), data("SOL-USDT", 7), data("ETH-USDT", 8),
+        said("ended", inst, 9),
+    ]  # fmt: skip
+    made = list(parted(batch))
+    assert [[entry.recv for entry in part] for part, _ in made] == cut
+    assert all([*part, *later] == batch[-len(part) - len(later) :] for part, later in made)
 
 
 def stream(legacy: bool) -> list[Any]:

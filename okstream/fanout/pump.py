@@ -31,7 +31,7 @@ from .closing import CLOSING, Closing
 from .deadletters import DeadLetters
 from .declaring import Holes, Starts, is_data
 from .lane import Lane
-from .rejects import Rejects
+from .rejects import Rejects, parted
 from .spooling import Spooling
 from .steps import timed
 from .surroundings import Surroundings
@@ -92,15 +92,15 @@ class Pump:
         self._rejects = Rejects(name, self._holes, letters, live, from_disk, around.wall_ns, self._warn)
         self._closing = Closing(name, self._sink.close, self._put_away)
         self._pending: Sequence[Entry] = ()
+        self._later: Sequence[Entry] = ()
         self._batch: Batch | None = None
         self._task: asyncio.Task[Any] | None = None
         self._end: SpoolError | None = None
         self._opened = False
-        self._given_up = 0
         self._state: Condition = "starting"
         self._since = around.wall_ns()
         self._detail: str | None = None
-        self._retries = self._slow = 0
+        self._given_up = self._retries = self._slow = 0
 
     @property
     def closed(self) -> bool:
@@ -201,7 +201,7 @@ class Pump:
         """What is left can still be put on the disk."""
         if self._spooling is not None:
             if self._batch is not None and self._pending:
-                self._batch.entries = list(self._pending)
+                self._batch.entries = [*self._pending, *self._later]
             await self._spooling.close(self._batch)
 
     async def _pumped(self) -> None:
@@ -280,14 +280,22 @@ class Pump:
         return self._starts.tend(made) if self._starts and self.options.statements else made
 
     async def _deliver(self, batch: Batch) -> None:
-        """Write `batch`, however many attempts it takes."""
-        pending: Sequence[Entry] = batch.entries
-        attempt = 0
+        """Write `batch`, the end of a subscription only once what was before it is dealt with."""
+        for part, self._later in parted(batch.entries):
+            await self._written(batch, part)
+        self._pending = ()
+        if self._state != "ok":
+            log.info("%s is written to again", self.name)
+            self._enter("ok", None)
+
+    async def _written(self, batch: Batch, pending: Sequence[Entry]) -> None:
+        """Write what is `pending` of `batch`, however many attempts it takes."""
+        self._pending, attempt = pending, 0
         while True:
             if self._holes:
                 pending = await self._around_holes(batch, pending)
             if not pending:
-                break
+                return
             self._pending = pending
             left: Sequence[int] = ()
             rejected: dict[int, str] = {}
@@ -313,10 +321,6 @@ class Pump:
                 attempt = await self._pause(attempt, trouble)
                 if not isinstance(trouble, RetryError) or isinstance(trouble, ReopenError):
                     attempt = await self._reopened(attempt)
-        self._pending = ()
-        if self._state != "ok":
-            log.info("%s is written to again", self.name)
-            self._enter("ok", None)
 
     async def _write(self, entries: Sequence[Entry]) -> None:
         work: Awaitable[None] = self._sink.write(entries)
@@ -355,7 +359,7 @@ class Pump:
         self, batch: Batch, pending: Sequence[Entry], left: Sequence[int], rejected: dict[int, str]
     ) -> None:
         """Count what was written and what never will be, and see to the latter."""
-        if not left and not rejected:
+        if not left and not rejected and not self._later:
             written, data = pending, batch.data
         else:
             out = {*left, *rejected}

@@ -1,12 +1,12 @@
 """What a sink can never write: it is declared in that sink's stream, and kept in a file of dead letters."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ..entries import Entry
 from .deadletters import DeadLetters
-from .declaring import Holes, Key, is_data, key, remember
+from .declaring import Holes, Key, is_data, is_end, key, remember
 
 Warn = Callable[..., None]
 
@@ -102,6 +102,27 @@ class Rejects:
         if is_data(entry):
             return self._last.get(entry.feed)
         return next((last for last in self._last.values() if is_data(last) and key(last) == key(entry)), None)
+
+
+def parted(entries: Sequence[Entry]) -> Iterator[tuple[Sequence[Entry], Sequence[Entry]]]:
+    """
+    Yield the parts of `entries` that are written one after the other, and what each leaves for later.
+
+    A part begins where a subscription ends of which data or a gap stands in the one before: what is rejected of that is
+    said before the end.
+    """
+    ends = [at for at, entry in enumerate(entries) if entry.feed is None and is_end(entry)]
+    there: set[Key] = set()
+    begin = looked = 0
+    for at in ends:
+        for which in [key(entry) for entry in entries[looked:at] if entry.type != "status"]:
+            there |= {which, (*which[:2], None, which[3])}  # an end without an instrument is that of all
+        looked = at
+        if key(entries[at]) in there:
+            yield entries[begin:at], entries[at:]
+            begin = at
+            there.clear()
+    yield entries[begin:], ()
 
 
 def _same(pending: Sequence[Entry], out: set[int], which: object, at: int) -> Entry | None:
