@@ -258,10 +258,11 @@ class _Walk:
                 self._open.clear()
                 self._ended = False
                 self._restarted = self.cursor is not None and not item.told
+            case Served(live=True):
+                self._resumed(item.at)
             case Served():
-                self._ended = not item.live
-                if self._ended:
-                    self._open.clear()
+                self._ended = True
+                self._open.clear()
 
     def end(self, at: int) -> list[Interval]:
         """Return what was found; what is open now lasts until `at`."""
@@ -276,12 +277,13 @@ class _Walk:
         return self.made
 
     def _records(self, stretch: Stretch) -> None:
+        self._resumed(stretch.at)
         since = stretch.at if self.cursor is None else max(stretch.at, self.cursor)
         since = max(since, self._reach if self._reasons else 0)
         until = max(stretch.until, since)
         if self._restarted and not self._reasons:
             self._doubt(since, "restart")
-        self._restarted = self._ended = False
+        self._restarted = False
         if self._begin is not None:
             self._begin = min(self._begin, stretch.at)
         if self._open:  # what comes while a gap is open proves nothing
@@ -295,6 +297,13 @@ class _Walk:
             self._since = since
         self.cursor = until
 
+    def _resumed(self, at: int) -> None:
+        """It goes on; if it had ended, nobody asked for what came in between."""
+        if self._ended and self.cursor is not None:
+            self._doubt(at, "ended")
+            self._reach = max(self._reach, at)
+        self._ended = False
+
     def _say(self, said: Said) -> None:
         if (said.gap, said.state) in self._told:
             return
@@ -302,8 +311,8 @@ class _Walk:
         for gap in [gap for gap, one in self._open.items() if one.instance != said.instance]:
             del self._open[gap]  # its process is gone
         if said.state == "open":
-            lasting = not self._ended or said.reason == "start"  # that is of the next run, which is about to be live
-            if lasting and (said.gap, "closed") not in self._told:
+            self._ended = self._ended and said.reason != "start"  # that is of the next run, which is about to be live
+            if not self._ended and (said.gap, "closed") not in self._told:
                 self._open[said.gap] = said
         else:
             self._open.pop(said.gap, None)

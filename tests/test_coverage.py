@@ -91,17 +91,23 @@ def test_records_with_nothing_said_between_them_are_complete():
         ([*data(1, 2), said("a-1", "open", 3), *data(4, 5), said("a-1", "closed", 6), *data(7)],
          [(1, 2), (2, 7, "disconnected"), (7, 7)]),
         ([*data(1, 2), said("a-1", "open", 2), served("ended", 3), *data(5, 6)],
-         [(1, 2), (2, 5, "disconnected"), (5, 6)]),
+         [(1, 2), (2, 5, "disconnected", "ended"), (5, 6)]),
         ([*data(1, 2), served("ended", 3), said("a-1", "open", 3), served("live", 4), *data(5, 6)],
-         [(1, 2), (2, 5, "disconnected"), (5, 6)]),
+         [(1, 2), (2, 5, "disconnected", "ended"), (5, 6)]),
         ([*data(1, 2), served("ended", 3), served("live", 4), said("a-1", "open", 4), *data(5, 6)],
-         [(1, 2), (2, 6, "disconnected")]),
+         [(1, 2), (2, 6, "ended", "disconnected")]),
         ([*data(1, 2), said("a-1", "open", 3), served("live", 4), *data(5, 6)], [(1, 2), (2, 6, "disconnected")]),
         ([*data(1, 2), served("ended", 3), status("started", at(4)), said("b-1", "open", 4, reason="start"),
           served("live", 4), *data(5, 6)], [(1, 2), (2, 6, "start")]),
         ([*data(1, 2), served("ended", 3), said("b-1", "open", 4, reason="start"), served("live", 4), *data(5, 6)],
          [(1, 2), (2, 6, "start")]),
-        ([*data(1, 2), served("ended", 3), served("live", 4), *data(5, 6)], [(1, 6)]),
+        ([*data(1, 2), served("ended", 3), served("live", 4), *data(5, 6)], [(1, 2), (2, 5, "ended"), (5, 6)]),
+        ([*data(1, 2), served("ended", 3), *data(5, 6)], [(1, 2), (2, 5, "ended"), (5, 6)]),
+        ([*data(1, 2), served("ended", 3), served("live", 4)], [(1, 2), (2, 4, "ended")]),
+        ([*data(1, 2), served("live", 2), *data(3), served("ended", 4)], [(1, 3)]),
+        ([served("ended", 1), served("live", 2), *data(5, 6)], [(5, 6)]),
+        ([*data(1, 2), served("ended", 3), status("started", at(4)), served("live", 5), *data(6)],
+         [(1, 2), (2, 6, "restart"), (6, 6)]),
     ],
 )  # fmt: skip
 def test_what_may_be_missing_lies_between_the_records_around_it(entries, expected):
@@ -126,19 +132,19 @@ def test_a_gap_told_again_in_the_next_file_is_the_same_gap():
 def test_a_gap_behind_the_end_that_later_files_begin_with_is_over():
     opened = said("a-1", "open", 3, reason="overflow")
     parts = [part(*data(1, 2), served("ended", 3), opened, served("live", 4), *data(5, 6)), part(opened, *data(7, 8))]
-    assert shown(coverage({"one": parts})) == [(1, 2), (2, 5, "overflow"), (5, 8)]
+    assert shown(coverage({"one": parts})) == [(1, 2), (2, 5, "overflow", "ended"), (5, 8)]
 
 
 def test_a_gap_of_a_subscription_that_is_live_again_lasts_though_it_is_live_in_another_file():
     ended = part(*data(1, 2), served("ended", 3))
     live = part(served("live", 4), said("a-1", "open", 5), *data(9, inst="ETH-USDT"))
-    assert shown(coverage({"one": [ended, live]})) == [(1, 2), (2, 9, "disconnected")]
+    assert shown(coverage({"one": [ended, live]})) == [(1, 2), (2, 9, "ended", "disconnected")]
 
 
 def test_the_end_of_all_instruments_is_the_end_of_each():
     ended = status("ended", at(4), "trades")
     opened = gap("a-1", "open", at(3), None)
-    assert judged(*data(1, 2), opened, ended, *data(5, 6)) == [(1, 2), (2, 5, "disconnected"), (5, 6)]
+    assert judged(*data(1, 2), opened, ended, *data(5, 6)) == [(1, 2), (2, 5, "disconnected", "ended"), (5, 6)]
 
 
 def test_what_one_instance_lacks_another_may_have():
