@@ -13,7 +13,7 @@ everything else must be what one of them showed, in order and never behind.
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -23,7 +23,7 @@ from soak.mirrors import Mirror
 from okstream.dialects import Dialect, Push
 from okstream.feed import Feed
 from okstream.identities import content
-from okstream.records import AnyRecord, Book, DataRecord, Fill, Gap, Native, Order, Status, Trade
+from okstream.records import AnyRecord, Book, Candle, DataRecord, Fill, Gap, Native, Order, Status, Trade
 from okstream.testing import START_NS
 
 CADENCE = {
@@ -392,15 +392,16 @@ def _whole(record: DataRecord) -> bytes:
 
 def _shown(record: DataRecord) -> bytes:
     """
-    What `record` shows: of a native one not its own time, by which connections that show the same differ.
+    What `record` shows, but for the time of which that is, if it is no bar's.
 
-    Of two that were pushed the same at two moments, the one that is gone may have been the later.
+    Of two connections that were pushed the same at two moments, the one that is gone may have been the later.
     """
-    data = record.data["data"] if isinstance(record, Native) and isinstance(record.data, dict) else None
-    if not isinstance(data, list):
+    if isinstance(record, Candle):
         return _whole(record)
-    rows = [{name: value for name, value in row.items() if name != "ts"} for row in data if isinstance(row, dict)]
-    return orjson.dumps(rows)
+    record = replace(record, ts=None)
+    if isinstance(record, Native) and isinstance(record.data, dict) and isinstance(rows := record.data["data"], list):
+        record.data = [{name: value for name, value in row.items() if name != "ts"} for row in rows]
+    return _whole(record)
 
 
 def _mark(record: DataRecord) -> tuple[Any, ...]:
