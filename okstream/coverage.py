@@ -18,6 +18,8 @@ Subscription = tuple[str, str, str | None, str | None]
 """Venue, channel, instrument, account."""
 
 _MS = 1_000_000
+_NAME = (str, type(None))
+_HEAD: dict[str, Any] = {"type": str, "recv": int, "venue": str, "channel": object, "inst": _NAME, "account": _NAME}
 
 
 @dataclass(slots=True)
@@ -87,8 +89,9 @@ class Part:
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Add one record; what is the exchange's own text, or none at all, is passed over."""
-        kind, recv, venue, channel = (record.get(name) for name in ("type", "recv", "venue", "channel"))
-        if not isinstance(kind, str) or type(recv) is not int or not isinstance(venue, str):
+        head: Any = [record.get(name) for name in _HEAD]
+        kind, recv, venue, channel, inst, account = head
+        if type(recv) is not int or not all(map(isinstance, head, _HEAD.values())):
             return
         self.first = recv if self.first is None else min(self.first, recv)
         self.last = max(self.last, recv)
@@ -96,11 +99,11 @@ class Part:
             if record.get("state") == "started" and channel is None:
                 self.restarted(recv)
             elif record.get("state") in ("live", "ended") and isinstance(channel, str):
-                self._turn((venue, channel, record.get("inst"), record.get("account")), recv, record["state"] == "live")
+                self._turn((venue, channel, inst, account), recv, record["state"] == "live")
             return
         if not isinstance(channel, str):
             return
-        sub = (venue, channel, record.get("inst"), record.get("account"))
+        sub = (venue, channel, inst, account)
         items = self.items.get(sub) or self._first_of(sub)
         if kind == "gap":
             gap, state, reason = (str(record.get(name)) for name in ("gap", "state", "reason"))
@@ -240,8 +243,7 @@ class _Walk:
         self._gaps: dict[str, None] = {}
         self._open: dict[str, Said] = {}
         self._told: set[tuple[str, str]] = set()
-        self._restarted = False
-        self._ended = False
+        self._restarted = self._ended = False
 
     def take(self, item: Item) -> None:
         """Meet the next item."""
@@ -266,8 +268,7 @@ class _Walk:
 
     def end(self, at: int) -> list[Interval]:
         """Return what was found; what is open now lasts until `at`."""
-        if self._open:
-            self._reach = max(self._reach, at)
+        self._reach = max(self._reach, at if self._open else 0)
         if self._reasons:
             begins = self.cursor if self.cursor is not None else self._begin
             assert begins is not None
@@ -316,7 +317,7 @@ class _Walk:
                 self._open[said.gap] = said
         else:
             self._open.pop(said.gap, None)
-        early = said.at if said.after_ts is None else min(said.at, said.after_ts * _MS)
+        early = min(said.at, said.after_ts * _MS) if type(said.after_ts) is int else said.at
         self._doubt(early, said.reason)
         self._gaps[said.gap] = None
         self._heard = max(self._heard, said.at)

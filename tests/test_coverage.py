@@ -147,6 +147,28 @@ def test_the_end_of_all_instruments_is_the_end_of_each():
     assert judged(*data(1, 2), opened, ended, *data(5, 6)) == [(1, 2), (2, 5, "disconnected", "ended"), (5, 6)]
 
 
+NOBODY_S = [
+    {"inst": []}, {"inst": 7}, {"account": {}}, {"venue": None}, {"channel": [1]}, {"recv": 1.5}, {"type": 3},
+    {"type": "status", "state": "live", "inst": {}}, {"type": "status", "state": ["live"]},
+    {"type": "gap", "gap": None, "state": 1, "reason": [], "after_ts": "12", "inst": [1]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", NOBODY_S)
+def test_what_is_no_record_of_ours_is_passed_over(said):
+    made = part(*data(1))
+    made.take({"type": "trade", "venue": "okx", "channel": "trades", "inst": "BTC-USDT", "recv": at(2)} | said)
+    made.take(data(3)[0].fields)
+    assert shown(coverage({"one": [made]})) == [(1, 3)]
+
+
+def test_a_gap_whose_times_are_none_is_one():
+    opened = {"type": "gap", "venue": "okx", "channel": "trades", "inst": "BTC-USDT", "recv": at(2), "after_ts": "12"}
+    made = part(*data(1))
+    made.take(opened | {"gap": 7, "state": "open", "reason": "sequence", "lost": "many"})
+    assert shown(coverage({"one": [made]})) == [(1, 1), (1, 2, "sequence")]
+
+
 def test_what_one_instance_lacks_another_may_have():
     lacking = part(*data(1, 10), said("a-1", "open", 11), said("a-1", "closed", 12), *data(12, 20))
     assert shown(coverage({"a": [lacking], "b": [part(*data(2, 19))]})) == [(1, 20)]
