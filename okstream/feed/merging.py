@@ -8,7 +8,7 @@ sequence (books of OKX v5), and by its time and content everywhere else.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -149,8 +149,8 @@ def _behind(record: DataRecord, last: DataRecord | None) -> bool:
 def shows(records: Records, last: DataRecord | None, first: bool) -> bool:
     """Whether `records` show but the state that `last` shows. `first`: they came right after a subscription."""
     record = records[-1]
-    if isinstance(record, Balance | Position | Native):
-        return first  # with a time inside, or repeated every few seconds: its content does not tell what is new
+    if opaque(record):
+        return first
     if last is None or type(record) is not type(last):
         return False
     if isinstance(record, Book) and isinstance(last, Book):
@@ -158,6 +158,11 @@ def shows(records: Records, last: DataRecord | None, first: bool) -> bool:
     if isinstance(record, Candle) and isinstance(last, Candle) and record.ts != last.ts:
         return _untraded(record, last)
     return content(replace(record, ts=last.ts)) == content(last)
+
+
+def opaque(record: DataRecord | None) -> TypeGuard[Balance | Position | Native]:
+    """Whether its content does not tell what is new: with a time inside, or repeated every few seconds."""
+    return isinstance(record, Balance | Position | Native)
 
 
 def _untraded(bar: Candle, last: Candle) -> bool:

@@ -562,6 +562,19 @@ class TestOneLeads:
         assert [gap.reason for gap in gaps(said)] == ["stale"] * 2
         assert words(said)[-2:] == ["native"] * 2
 
+    def test_what_was_shown_first_without_a_clock_is_old_once_the_leader_brought_more(self):
+        """Else it would stand before what both bring from then on, and that would come twice behind it."""
+        name = "balance_and_position"
+        one, shown, two, three = (push(name, {"eventType": kind}) for kind in ("a", "snapshot", "b", "c"))
+        pair = begun(name, one)
+        pair.loses(pair.b)
+        other = pair.begins()
+        assert pair.gets(other, shown) == pair.passes(5.0) == []
+        assert words(pair.gets(pair.a, two)) == ["native"]
+        assert pair.gets(other, two) == pair.passes(5.0) == pair.loses(pair.a) == []
+        (last,) = pair.gets(other, three)
+        assert last.data["data"] == [{"eventType": "c"}]
+
     def test_one_that_is_silent_while_another_repeats_the_present_state_without_end_is_mute(self):
         pair = begun(TICKER, ticker(1))
         pair.loses(pair.b)
