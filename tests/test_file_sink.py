@@ -242,6 +242,33 @@ async def test_a_gap_goes_to_every_file_of_its_subscription_and_to_no_other(tmp_
     }
 
 
+async def test_a_gap_without_an_instrument_makes_no_files_of_instruments_that_were_quiet_for_a_week(tmp_path):
+    def stated(name, state, days):
+        return gap(name, state, START + int(days * DAY), None, "orders", "main")
+
+    def ordered(inst, days):
+        return order(int(days * DAY) // 1_000_000, inst)
+
+    batches = [
+        [ordered("A", 0), ordered("B", 0), ordered("C", 0)],
+        [ordered("B", 4)],
+        [stated("a-1", "open", 6.9)],
+        [stated("a-1", "closed", 7.1)],  # it is over wherever it was told
+        [stated("a-2", "open", 8), ordered("C", 8)],
+        [stated("a-2", "closed", 8)],
+        [ordered("A", 9)],
+        [stated("a-3", "open", 9), stated("a-3", "closed", 9)],
+    ]
+    await written(batches, path=f"{tmp_path}/{{inst}}/{{date}}.jsonl")
+    told = {}
+    for path in finished(tmp_path):
+        for line in records(path):
+            if line["type"] == "gap":
+                told.setdefault((line["gap"], line["state"]), set()).add(path.parent.name)
+    where = {"a-1": "ABC_", "a-2": "BC_", "a-3": "ABC_"}
+    assert told == {(name, state): set(insts) for name, insts in where.items() for state in ("open", "closed")}
+
+
 async def test_a_gap_without_an_instrument_is_about_all_of_the_channel_and_account(tmp_path):
     opened = gap("a-1", "open", START + SECOND, None, "orders", "main")
     batch = [order(1, "BTC-USDT"), order(2, "ETH-USDT"), order(3, "BTC-USDT", "other"), trade(4), opened]

@@ -1,7 +1,7 @@
 """Which file a record goes to, and which files a statement is about."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from okstream.entries import Entry
 
@@ -49,7 +49,7 @@ class Routes:
         self.of: dict[Key, Route] = {}
         self._by_values: dict[Key, Route] = {}
         self._data: defaultdict[Subscription, set[Route]] = defaultdict(set)
-        self._group: defaultdict[tuple[str, str | None, str | None], set[Subscription]] = defaultdict(set)
+        self._group: defaultdict[tuple[str, str | None, str | None], set[Key]] = defaultdict(set)
 
     def add(self, whose: Key) -> Route:
         """Return the route of the data records of `whose`."""
@@ -58,8 +58,17 @@ class Routes:
         sub = (venue, channel, inst, account)
         route.subs.add(sub)
         self._data[sub].add(route)
-        self._group[venue, channel, account].add(sub)
+        self._group[venue, channel, account].add(whose)
         return route
+
+    def forget(self, said: Key, quiet: Callable[[Key], bool]) -> None:
+        """A gap of all instruments, as `said`, is not about those that are `quiet`, until something comes of them."""
+        group = self._group.get((said[0], said[1], said[3]), set())
+        for whose in [one for one in group if quiet(one)]:
+            segment = self.of[whose].segment
+            if segment is None or segment.flush is None:
+                group.discard(whose)
+                del self.of[whose]
 
     def stated(self, whose: Key) -> set[Route]:
         """
@@ -72,7 +81,9 @@ class Routes:
         own.subs.add(sub)
         if kind != "gap":
             return {own}
-        subs = {sub} if inst is not None else {sub, *self._group.get((venue, channel, account), ())}
+        subs = (
+            {sub} if inst is not None else {sub, *(one[:4] for one in self._group.get((venue, channel, account), ()))}
+        )
         return {own}.union(*(self._data.get(one, set()) for one in subs))
 
     def bounds(self, recv: int) -> tuple[float, float]:

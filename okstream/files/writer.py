@@ -168,7 +168,10 @@ class Writer:
 
     def _say(self, entry: Entry, position: int, whose: Key) -> None:
         """Put a statement into every file that it is about."""
-        identity = entry.identity
+        identity, lasts = entry.identity, self._lasts
+        if entry.type == "gap" and entry.inst is None and not self._gaps.about([whose[:4]]):
+            since = entry.recv - _LIVELY
+            self._routes.forget(whose, lambda one: one in lasts and lasts[one].recv < since)
         for route in self._routes.stated(whose):
             begins, _ = self._routes.bounds(entry.recv)
             segment = route.segment
