@@ -10,17 +10,19 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.filed import DAY, START, crash, finished, gap, held, lines, manifest, trade, unfinished
+from support.filed import DAY, START, crash, finished, gap, held, lines, manifest, of, trade, unfinished
 
 from okstream.errors import RetryError
 from okstream.files.growing import Growing
 from okstream.files.names import Template
+from okstream.files.reading import LONGEST_LINE
 from okstream.files.writer import Writer
 from okstream.sinks.file import File
 
@@ -54,6 +56,20 @@ def limited(what, limit):
         yield
     finally:
         resource.setrlimit(what, before)
+
+
+@pytest.mark.parametrize("name", FORMS[1::2])
+def test_a_batch_of_any_size_is_read_again_whole(tmp_path, name):
+    """Larger than what a reader takes for a frame of ours."""
+    about = trade(1).about
+    batch = [of(replace(about, id=str(number), size="1" * (8 << 20))) for number in range(9)]
+    assert sum(len(entry.line) for entry in batch) > LONGEST_LINE
+    writer = files(tmp_path, name)
+    writer.open()
+    writer.write(batch)
+    crash(tmp_path)
+    assert reopened(tmp_path, name) == {"BTC-USDT": "8"}
+    assert held(tmp_path) == [entry.line for entry in batch]
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -18,7 +18,7 @@ from okstream.sinks import Proven
 from okstream.zstd import compressor
 
 from .disk import lock, make_folder, said, sync_folder, write_at, write_whole
-from .reading import Lines, entry
+from .reading import Lines, entry, packed
 from .tally import STATEMENTS, Key, Last, Tally, key, last, proofs, row, rows, survey, until
 
 log = logging.getLogger("okstream.sinks.file")
@@ -80,8 +80,7 @@ class Growing:
         Raises:
             RetryError: nothing. SinkError: what is no plain file may have part of it. ReaderGoneError: nobody reads it.
         """
-        text = b"".join([one.line for one in batch])
-        data = text if self._compressor is None else self._compressor.compress(text, self._compressor.FLUSH_FRAME)
+        data = packed([one.line for one in batch], self._compressor)
         try:
             if self._regular or self._descriptor is None:
                 self._look()

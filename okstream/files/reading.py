@@ -1,6 +1,6 @@
 """Reads files of JSON lines, plain or zstd, as far as they are whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from hashlib import blake2b
 from typing import Any, BinaryIO
@@ -9,7 +9,7 @@ import orjson
 
 from okstream.entries import RAW, Entry, Head
 from okstream.records import TYPES
-from okstream.zstd import MAGIC, ZstdDecompressor, ZstdError
+from okstream.zstd import MAGIC, ZstdCompressor, ZstdDecompressor, ZstdError
 
 LONGEST_LINE = 64 << 20
 _PIECE = 1 << 18
@@ -90,6 +90,19 @@ class Lines:
                 return
             self.good += size - len(left)
             yield lines
+
+
+def packed(lines: Iterable[bytes], compressor: ZstdCompressor | None) -> bytes:
+    """Return `lines` as a file has them: with a `compressor` in a frame, in several where one would be too long."""
+    text = b"".join(lines)
+    if compressor is None:
+        return text
+    frames = []
+    begin = 0
+    while len(text) - begin > LONGEST_LINE and (end := text.rfind(b"\n", begin, begin + LONGEST_LINE) + 1):
+        frames.append(compressor.compress(text[begin:end], compressor.FLUSH_FRAME))
+        begin = end
+    return b"".join([*frames, compressor.compress(text[begin:], compressor.FLUSH_FRAME)])
 
 
 def _split(text: bytes) -> tuple[list[bytes], bytes]:

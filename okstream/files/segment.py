@@ -16,7 +16,7 @@ from okstream.zstd import ZstdCompressor
 
 from .disk import lock, rename_new, same, sync_folder, write_at, write_whole
 from .names import MANIFEST, PART, number
-from .reading import Lines
+from .reading import Lines, packed
 from .tally import Key, Last, Tally, survey
 
 log = logging.getLogger("okstream.sinks.file")
@@ -118,8 +118,7 @@ class Segment:
         assert self._descriptor is not None
         if os.fstat(self._descriptor).st_nlink == 0:
             raise RemovedError(0, "it was removed", str(self.part))
-        text = b"".join(flush.lines)
-        data = text if compressor is None else compressor.compress(text, compressor.FLUSH_FRAME)
+        data = packed(flush.lines, compressor)
         write_at(self._descriptor, data, self.size)
         if sync:
             self._sync(self.size)
