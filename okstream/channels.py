@@ -146,5 +146,7 @@ def no_channel(dialect: str, name: str, known: Iterable[str], natives: Iterable[
     known = list(known)
     ours = sorted(name for name in known if not name.startswith("candle-"))
     close = get_close_matches(name, [*known, *natives], n=1, cutoff=0.55)
+    if name.rstrip("s") == "candle":
+        close = ["candle-1m"]
     meant = f" Did you mean {close[0]!r}?" if close else " Write channel:instrument, for example ticker:BTC-USDT."
     return ConfigError(f"{dialect} has no channel {name!r}.{meant} It has: {', '.join(ours)} and candle-1m")

@@ -238,6 +238,8 @@ def test_check_spreads_books_over_links_and_names_patterns(tmp_path):
         ('subscriptions = ["book:*"]', "'*' means no instrument (a star stands for no dash)"),
         ('others = ["wss://b.example/gateway"]\nsubscriptions = ["bbo:BTC-USDT"]', "write only wss://host or ws://"),
         ('others = ["https://b.example"]\nsubscriptions = ["bbo:BTC-USDT"]', "is not a WebSocket URL"),
+        ('subscriptions = ["bbo:BTC-USDT"]\n[account.a]\nfile = "none"', "account.a: credentials file none"),
+        ('subscriptions = ["bbo:BTC-USDT"]\n[sink.a]\ntype = "file"\npath = "{x}"', "sink.a.path: '{x}': there is no"),
     ],
 )
 def test_check_finds_what_would_fail_at_start(tmp_path, text, complaint):
@@ -246,6 +248,7 @@ def test_check_finds_what_would_fail_at_start(tmp_path, text, complaint):
     done = okstream("run", "--config", str(config), "--check")
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
+    assert done.stderr.startswith(f"okstream: {config}: ")
 
 
 def test_a_line_that_was_left_torn_is_cut_off(tmp_path):

@@ -99,6 +99,7 @@ def test_the_example_has_a_table_of_every_sink_with_all_its_options_and_no_other
         (MINIMAL + '[output]\ntype = "file"', "[output]: write [sink.NAME] tables, each with a type"),
         ("lane_mib = 3\n" + MINIMAL, "lane_mib: every [sink.NAME] has one of its own now"),
         ("source = 3", "source: wants a list of tables"),
+        (MINIMAL.replace("[[source]]", "[source]"), "config.toml: [source]: write [[source]]"),
         (MINIMAL + "subscriptions = 3", "config.toml: Cannot overwrite a value"),
         ('redundancy = "two"\n' + MINIMAL, "config.toml: redundancy: wants a whole number"),
         ('log_level = "loud"\n' + MINIMAL, 'log_level: wants "error", "warning", "info" or "debug"'),
@@ -148,6 +149,13 @@ def test_what_is_no_duration_is_refused_with_one_that_is(text):
         seconds(text)
 
 
+@pytest.mark.parametrize("text", ['key = "k"', 'passphrase = "p"', 'file = "f"\nkey = "k"\nsecret = "s"'])
+def test_an_account_comes_from_one_place_and_whole(tmp_path, text):
+    settings = load(tmp_path, f"{MINIMAL}[account.a]\n{text}\n")
+    with pytest.raises(ConfigError, match=r"^account\.a: wants a file; or key, secret"):
+        config.credentials(settings, {"OKSTREAM_API_KEY": "k", "OKSTREAM_SECRET": "s"})
+
+
 def test_a_wrong_value_of_a_secret_is_not_repeated(tmp_path):
     with pytest.raises(ConfigError) as raised:
         load(tmp_path, MINIMAL + '[account.main]\nkey = ["marker-of-a-secret"]\n')
@@ -173,7 +181,11 @@ def test_credentials_come_from_the_environment_a_file_or_the_configuration(tmp_p
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [("key = 'k'", "lacks secret"), ("key = ", "is not TOML"), ("key = 1\nsecret = 2", "must be text")],
+    [
+        ("key = 'k'", "account.a: credentials file .* lacks secret"),
+        ("key = ", "is not TOML"),
+        ("key = 1\nsecret = 2", "must be text"),
+    ],
 )
 def test_a_credentials_file_that_is_wrong_says_how(tmp_path, content, complaint):
     secret_file = tmp_path / "secret.toml"

@@ -185,6 +185,7 @@ MINE = '[sink.b]\ntype = "mysinks:Own"\nhost = "h"\n'
         ('[sink."a b"]\ntype = "stdout"', "sink.'a b': a name is made of letters"),
         ("[sink.a]", 'sink.a.type is missing: "stdout", "file", "nats" or "module:Class" for a sink of your own'),
         ('[sink.a]\ntype = "stdot"', "sink.a.type: there is no sink 'stdot'; did you mean 'stdout'?"),
+        ('[sink.a]\ntype = "kafka"', "sink.a.type: there is no sink 'kafka'; there are \"stdout\", "),
         (OUT + "lane_mb = 1", "sink.out.lane_mb: there is no such option; did you mean 'lane_mib'?"),
         (OUT + 'typ = "stdout"', "sink.out.typ: there is no such option; did you mean 'type'?"),
         (OUT + "lane_mib = 0", "sink.out.lane_mib: wants at least 1"),

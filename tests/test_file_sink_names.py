@@ -81,6 +81,7 @@ def test_day_and_hour_are_those_of_utc():
         ({"path": "x.jsonl", "rotate_after": -1.0}, "rotate_after: -1.0 is not above 0"),
         ({"path": "x.jsonl", "open_files": 0}, "open_files: 0 is not above 0"),
         ({"path": "x.jsonl.zst", "compress": "none"}, "a path in .zst is zstd"),
+        ({"path": "x.jsonl.gz"}, "only .zst is written"),
     ],
 )
 def test_an_option_that_cannot_be_is_named(options, complaint):

@@ -2,7 +2,8 @@
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,12 +43,11 @@ class Account(_Section):
 
     def credentials(self, environment: Mapping[str, str]) -> Credentials:
         """Return the credentials; raises ConfigError where something is missing."""
-        if self.file is not None:
-            return accounts.credentials(self.file, environment)
-        if self.key is None and self.secret is None:
-            return accounts.credentials("env", environment)
-        if self.key is None or self.secret is None:
-            raise ConfigError("an account wants key and secret, or a file, or nothing for the environment")
+        here = self.key, self.secret, self.passphrase
+        if here == (None, None, None):
+            return accounts.credentials("env" if self.file is None else self.file, environment)
+        if self.file is not None or self.key is None or self.secret is None:
+            raise ConfigError("wants a file; or key, secret and passphrase; or nothing, for the environment")
         passphrase = self.passphrase.get_secret_value() if self.passphrase else ""
         return Credentials(self.key.get_secret_value(), self.secret.get_secret_value(), passphrase)
 
@@ -116,15 +116,24 @@ def load(path: str) -> Settings:
         raise ConfigError(f"{path}: {error}") from None
     if moved := [said for name, said in _MOVED.items() if name in data]:
         raise ConfigError("\n".join(f"{path}: {said}" for said in moved))
+    if isinstance(data.get("source"), dict):
+        raise ConfigError(f"{path}: [source]: write [[source]], for there may be several")
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {said}" for said in complaints(error, Settings))) from None
-    try:
+    with placed(path):
         _check(settings)
+    return settings
+
+
+@contextmanager
+def placed(path: str) -> Iterator[None]:
+    """Let each line of a ConfigError begin with the path of the file it is about."""
+    try:
+        yield
     except ConfigError as error:
         raise ConfigError("\n".join(f"{path}: {said}" for said in str(error).splitlines())) from None
-    return settings
 
 
 def _check(settings: Settings) -> None:
@@ -165,4 +174,10 @@ def idle_filters(settings: Settings) -> list[str]:
 
 def credentials(settings: Settings, environment: Mapping[str, str] = os.environ) -> dict[str, Credentials]:
     """Return the credentials of all accounts by name; raises ConfigError where something is missing."""
-    return {name: account.credentials(environment) for name, account in settings.account.items()}
+    found: dict[str, Credentials] = {}
+    for name, account in settings.account.items():
+        try:
+            found[name] = account.credentials(environment)
+        except ConfigError as error:
+            raise ConfigError(f"account.{name}: {error}") from None
+    return found

@@ -188,7 +188,7 @@ def sink_class(kind: str) -> type[Any]:
         ConfigError: there is none, or it is no sink.
     """
     if kind not in SINKS and ":" not in kind:
-        raise ConfigError(f"there is no sink {kind!r}{meant(kind, SINKS)}: {_kinds()}")
+        raise ConfigError(f"there is no sink {kind!r}{meant(kind, SINKS) or f'; there are {_kinds()}'}")
     place, _, name = SINKS.get(kind, kind).partition(":")
     try:
         module = import_module(place)

@@ -20,6 +20,7 @@ from . import Proven
 log = logging.getLogger("okstream.sinks.file")
 
 _LEVELS = range(1, 20)
+_FOREIGN = (".gz", ".bz2", ".xz", ".lz4")
 _SECOND = 1_000_000_000
 _LEAST_WAIT = 0.05
 _HANGING = 2.0
@@ -68,6 +69,8 @@ class File:
             if value is not None and not value > 0:
                 raise ConfigError(f"{name}: {value} is not above 0")
         if compress is None:
+            if path.endswith(_FOREIGN):
+                raise ConfigError(f"path: {path!r}: of compressed files only .zst is written")
             compress = "zstd" if template.compressed else "none"
         elif template.compressed and compress == "none":
             raise ConfigError("compress: a path in .zst is zstd")

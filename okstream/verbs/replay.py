@@ -63,7 +63,9 @@ def _sinks(arguments: argparse.Namespace) -> list[tuple[Sink, LaneOptions]]:
         for option, given in (("--format", arguments.format is not None), ("--data-only", arguments.data_only)):
             if given:
                 raise ConfigError(f"{option} is for stdout; with --config each sink has its own options")
-        return [(output.sink(), output.options) for output in config.load(arguments.config).outputs()]
+        outputs = config.load(arguments.config).outputs()
+        with config.placed(arguments.config):
+            return [(output.sink(), output.options) for output in outputs]
     return [
         (Stdout(), LaneOptions(form=arguments.format or "json", statements=not arguments.data_only, when_full="block"))
     ]

@@ -2,8 +2,6 @@
 
 import argparse
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from okstream import config, venues
@@ -35,8 +33,10 @@ def check(arguments: argparse.Namespace) -> tuple[str, list[str]]:
     """
     settings = config.load(arguments.config)
     outputs = settings.outputs()
-    lines = [described(output, output.sink()) for output in outputs]
-    places = _planned(arguments.config, settings, _stream(settings, []))
+    with config.placed(arguments.config):
+        lines = [described(output, output.sink()) for output in outputs]
+        places = _plan(settings, _stream(settings, []))
+        odd = config.idle_filters(settings)
     if settings.every is not None:
         lines.insert(0, f"books: the best {settings.depth} levels each {settings.every:g} s")
     links, books = sum(place.links for place in places), sum(place.books for place in places)
@@ -49,19 +49,20 @@ def check(arguments: argparse.Namespace) -> tuple[str, list[str]]:
         lines.insert(0, f"journal: {settings.journal}")
     if disk := sum(map(on_disk, outputs)) // MIB:
         lines.append(f"disk: {disk} MiB of spools and dead letters at most")
-    return "".join(f"{line}\n" for line in (*places, *lines)), _idle(arguments.config, settings)
+    return "".join(f"{line}\n" for line in (*places, *lines)), [f"{arguments.config}: {said}" for said in odd]
 
 
 async def run(arguments: argparse.Namespace) -> int:
     """Run until a signal ends it; return the exit code. Raises ConfigError where it does not even begin."""
     settings = config.load(arguments.config)
     configure_log(_verbosity(arguments, settings), arguments.quiet or settings.log_level == "error", LOG_FORM)
-    sinks = [(output.sink(), output.options) for output in settings.outputs()]
-    journal = Journal(settings.journal) if settings.journal is not None else None
-    stream = _stream(settings, sinks, journal)
-    _planned(arguments.config, settings, stream)
-    for odd in _idle(arguments.config, settings):
-        log.warning("%s", odd)
+    with config.placed(arguments.config):
+        sinks = [(output.sink(), output.options) for output in settings.outputs()]
+        journal = Journal(settings.journal) if settings.journal is not None else None
+        stream = _stream(settings, sinks, journal)
+        _plan(settings, stream)
+        for odd in config.idle_filters(settings):
+            log.warning("%s: %s", arguments.config, odd)
     only = sinks[0][0] if len(sinks) == 1 else None
     reader_gone = only.reader_gone if isinstance(only, Lines) else None
     try:
@@ -156,26 +157,6 @@ def _place(
     if key not in places:
         places[key] = Place(venue, traits.path, account, settings.redundancy)
     places[key].add(sub)
-
-
-def _planned(path: str, settings: config.Settings, stream: Stream) -> list[Place]:
-    """Return the plan; raises ConfigError with the place in the file at `path`."""
-    with _placed(path):
-        return _plan(settings, stream)
-
-
-def _idle(path: str, settings: config.Settings) -> list[str]:
-    """Return what filters let nothing through; raises ConfigError with the place in the file at `path`."""
-    with _placed(path):
-        return [f"{path}: {said}" for said in config.idle_filters(settings)]
-
-
-@contextmanager
-def _placed(path: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError("\n".join(f"{path}: {said}" for said in str(error).splitlines())) from None
 
 
 def _verbosity(arguments: argparse.Namespace, settings: config.Settings) -> int:

@@ -431,6 +431,7 @@ def test_all_of_okstreams_channels_but_two_exist():
     [
         ("tiker:BTC-USDT", "Did you mean 'ticker'"),
         ("candle-1min:BTC-USDT", "Did you mean 'candle-1m'"),
+        ("candle:BTC-USDT", "Did you mean 'candle-1m'"),
         ("pricelimit:BTC-USDT", "Did you mean 'price-limit'"),
         ("tickers:BTC-USDT", "is called 'ticker' here"),
         ("books:BTC-USDT", "is called 'book' here"),
