@@ -57,7 +57,8 @@ class Oversight:
         self._watch = Watch(asks)
         self._opened = now
         self._looked = now
-        self._wall = wall
+        self._wall = self._spoke = wall
+        self._said = 0
 
     @property
     def messages(self) -> int:
@@ -79,10 +80,13 @@ class Oversight:
         self.next = now + EVERY
         elapsed, jumped = now - self._looked, (wall - self._wall) / _NS - (now - self._looked)
         self._looked, self._wall = now, wall
+        if self._said != self.messages:
+            self._said, self._spoke = self.messages, wall
         if elapsed > _FROZEN or abs(jumped) > _JUMP:
             # We stood still, or the clock was set: what waits in the socket has not had its chance to be heard.
             for source in self._sources.values():
                 source.reset(wall)
+            self._spoke = wall
             return []
         paced = [(source, pace) for source in self._sources.values() if (pace := self._pace(source)) is not None]
         for source, _ in paced:
@@ -96,7 +100,7 @@ class Oversight:
         )
         self.probes += [self._sources[key] for key in suspects]
         if stale:
-            return self._act([self._sources[key] for key in stale], [source for source, _ in paced], wall)
+            return self._act([self._sources[key] for key in stale], len(paced), wall)
         if not self._asks:
             self._look_for_life([source for source, _ in paced], wall)
         return []
@@ -114,9 +118,10 @@ class Oversight:
             return None
         return source.feed.traits.pace if source.feed.parsed else None
 
-    def _act(self, stale: list[Source], paced: list[Source], wall: int) -> list[Delivery]:
+    def _act(self, stale: list[Source], paced: int, wall: int) -> list[Delivery]:
         canary = any(_is_canary(source) for source in stale)
-        all_silent = len(paced) > 1 and all(wall - source.heard >= _WELL for source in paced)
+        # By data alone: an acknowledgement gives its own subscription time, but shows nothing of the connection.
+        all_silent = paced > 1 and wall - self._spoke >= _WELL
         leaves = (canary or all_silent) and all(wall >= source.feed.quiet_until for source in stale)
         if leaves:
             self.leaving, self._mute = "connected, but no data comes", self.messages

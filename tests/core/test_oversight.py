@@ -227,6 +227,22 @@ def test_where_all_are_silent_it_is_the_link():
     assert not one.oversight.mute, "it speaks again, and may fall silent again"
 
 
+def test_what_was_asked_for_anew_and_acknowledged_shows_nothing_of_the_link():
+    """Else a mute connection of many subscriptions, found silent one after another, would be kept for long."""
+    one = Overseen(BTC, ETH)
+    one.hears(ticker(1), ticker(1, inst="ETH-USDT"))
+    one.look(8)
+    eth = one.sources[ETH]
+    eth.lose("stale", RECV + int(one.now * SECOND), "stale")
+    eth.ask()
+    eth.acknowledge(RECV + int(one.now * SECOND))
+    one.look(2)
+    one.answer(BTC, True)
+    said = one.look(3)
+    assert {record.inst for record in said} == {"BTC-USDT"}
+    assert one.oversight.leaving == "connected, but no data comes"
+
+
 def test_without_anybody_to_ask_a_busy_link_is_suspected_soon_and_a_quiet_one_later():
     busy, quiet = Overseen(BTC, asks=False), Overseen(BTC, asks=False)
     for number in range(200):
