@@ -194,7 +194,7 @@ def _add_record(verbs: Any) -> None:
     _add_source(verb)
     verb.add_argument(
         "-o", "--output", required=True, metavar="PLACE",
-        help="a folder, or a path with {instance} and {segment}, and {date} and {time} of when each segment begins",
+        help="a folder, or a path in .jsonl.zst with {instance}, {segment}, and {date} and {time} of when each begins",
     )  # fmt: skip
     verb.add_argument(
         "--segment-mib", type=_positive_int, default=256, metavar="N", help="begin another segment after so much ..."

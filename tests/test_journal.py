@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import random
+import re
 import resource
 import zlib
 from collections.abc import Iterator
@@ -282,18 +283,32 @@ def test_a_journal_that_cannot_begin_says_so(tmp_path):
 
 def test_no_segment_takes_the_place_of_another(tmp_path):
     assert template("folder").startswith("folder/{date}")
-    assert template("x/{instance}/{segment}.zst") == "x/{instance}/{segment}.zst"
+    assert template("x/{instance}/{segment}.jsonl.zst") == "x/{instance}/{segment}.jsonl.zst"
     for wrong in ("x/{segment}", "x/{instance}", "x/{instance}{segment}{other}"):
-        with pytest.raises(ConfigError):
-            template(wrong)
-    (tmp_path / "5f2c-000001").write_text("somebody's")
+        with pytest.raises(ConfigError, match="field 'other'" if "other" in wrong else "needs {instance} and"):
+            template(f"{wrong}.jsonl.zst")
+    (tmp_path / "5f2c-000001.jsonl.zst").write_text("somebody's")
 
     async def scenario():
-        Journal(str(tmp_path / "{instance}-{segment}")).open("5f2c", 0)
+        Journal(str(tmp_path / "{instance}-{segment}.jsonl.zst")).open("5f2c", 0)
 
     with pytest.raises(SinkError, match="exist"):
         asyncio.run(scenario())
-    assert (tmp_path / "5f2c-000001").read_text() == "somebody's"
+    assert (tmp_path / "5f2c-000001.jsonl.zst").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("x/{instance}/{segment}", "a path ends in .jsonl.zst"),
+        ("x/{instance}/{segment}.zst", "a path ends in .jsonl.zst"),
+        ("x/journal.jsonl.zst", "x/journal.jsonl.zst: name a folder"),
+        ("x/journal.zst", "name a folder"),
+    ],
+)
+def test_a_path_that_a_replay_of_its_folder_would_pass_over_is_refused(place, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        template(place)
 
 
 # -- what is left after a crash

@@ -25,16 +25,20 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Close, Frame, Opcode
 
 from okstream import Credentials, testing, venues
+from okstream.channels import parse
+from okstream.dialects import load
 from okstream.encoding import encode
 from okstream.errors import ConfigError, LoginRefusedError, RefusedError
+from okstream.feed import Delivery, Feed
 from okstream.inflate import CAP
 from okstream.links import SharedBudget
-from okstream.links.dialling import Dial, Spacing
+from okstream.links.dialling import Dial, Spacing, gap_lines
 from okstream.links.wire import Connection
 from okstream.records import Status
 from okstream.rest import date_ms, retry_after, shown
 from okstream.session.budget import Budget
 from okstream.simulator import Account, Settings, Simulator
+from okstream.statements import Statements
 from okstream.stream import Stream
 from okstream.venues import Venue
 
@@ -439,6 +443,15 @@ def test_a_budget_that_is_spent_is_told_once_an_hour_with_when_it_goes_on(caplog
     assert other.take(3700.0)
     assert not other.take(3710.0)
     assert "okx business" in caplog.records[-1].getMessage()
+
+
+def test_a_subscription_that_has_several_gaps_is_counted_once():
+    statements = Statements("t")
+    one, other = (Feed(sub, "okx", load("okx-v5"), statements) for sub in parse("trades:BTC-USDT,ETH-USDT"))
+    opened = [Delivery(feed, [statements.gap("okx", feed.sub, "sequence", 1, None)]) for feed in (one, one, other, one)]
+    assert gap_lines(opened[:2], "open") == ["something may be missing (sequence) in trades:BTC-USDT"]
+    assert gap_lines(opened, "open") == ["something may be missing (sequence) in trades:BTC-USDT and 1 more"]
+    assert gap_lines(opened, "closed") == []
 
 
 def test_headers_said_twice_or_nonsense_do_no_harm():

@@ -503,7 +503,7 @@ def test_record_and_replay_from_the_command_line(tmp_path):
 
 @pytest.mark.parametrize("more", [(), ("--segment-time", "1s")], ids=["one", "several"])
 def test_record_names_the_files_that_a_path_with_fields_came_to(tmp_path, more):
-    place = tmp_path / "{instance}" / "day-{segment}.zst"
+    place = tmp_path / "{instance}" / "day-{segment}.jsonl.zst"
     done = ran("record", "--venue", "sim", "-o", place, "--duration", "2500ms", *more, "trades:BTC-USDT")
     written = sorted(str(path) for path in tmp_path.rglob("*.zst"))
     assert (len(written) > 1) == bool(more)

@@ -44,10 +44,14 @@ def template(place: str) -> str:
     Return how the segments of a journal at `place` are called: a folder, or a path with fields as in NAME.
 
     Raises:
-        ConfigError: a field is unknown, or two segments would have one name.
+        ConfigError: a field is unknown, two segments would have one name, or theirs would not be that of segments.
     """
     if "{" not in place:
+        if place.endswith((".zst", ".jsonl")):
+            raise ConfigError(f"journal: {place}: name a folder, or a path with {{instance}} and {{segment}}")
         return str(Path(place) / NAME)
+    if not place.endswith(SUFFIX):
+        raise ConfigError(f"journal: a path ends in {SUFFIX}, by which a replay knows it in a folder")
     fields = set(re.findall(r"{(.*?)}", place))
     if unknown := fields - _FIELDS:
         raise ConfigError(f"journal: there is no field {min(unknown)!r}; there are {', '.join(sorted(_FIELDS))}")

@@ -139,13 +139,13 @@ def header(response: Response | None, name: str) -> str:
 
 def gap_lines(deliveries: list[Delivery], state: str) -> list[str]:
     """Return a line for people for each reason of gaps that are `open` or `closed` now, however many they are."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
     for delivery in deliveries:
         for said in delivery.statements:
             if isinstance(said, Gap) and said.state == state:
-                found.setdefault(said.reason, []).append(str(delivery.feed.sub) if delivery.feed else "")
+                found.setdefault(said.reason, {})[str(delivery.feed.sub) if delivery.feed else ""] = None
     what = "something may be missing" if state == "open" else "the gap has ended"
     return [
-        f"{what} ({reason}) in {subs[0]}" + (f" and {len(subs) - 1} more" if len(subs) > 1 else "")
+        f"{what} ({reason}) in {next(iter(subs))}" + (f" and {len(subs) - 1} more" if len(subs) > 1 else "")
         for reason, subs in found.items()
     ]

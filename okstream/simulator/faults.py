@@ -8,6 +8,7 @@ Text form "name[:key=value,...]", the same for the library, `--fault` and the co
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from okstream.errors import ConfigError
@@ -98,9 +99,11 @@ class Fault:
     def _build(cls, name: str, given: dict[str, str]) -> Fault:
         for key in _NUMBERS & given.keys():
             try:
-                float(given[key])
+                fits = 0 <= float(given[key]) < inf
             except ValueError:
-                raise ConfigError(f"fault {name!r}: {key} must be a number, not {given[key]!r}") from None
+                fits = False
+            if not fits:
+                raise ConfigError(f"fault {name!r}: {key} must be a number from 0 on, not {given[key]!r}")
         for key in {"times", "n"} & given.keys():
             if float(given[key]) < 1:
                 raise ConfigError(f"fault {name!r}: {key} must be at least 1, not {given[key]!r}")

@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 from okstream.errors import ConfigError
 
+_YEAR = 366 * 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -88,5 +90,7 @@ class Settings:
             raise ConfigError(f"step must be more than 0 seconds, not {self.step}")
         if not self.rate >= 0 or not self.orders_per_second >= 0:
             raise ConfigError("rate and orders_per_second must not be negative")
+        if not abs(self.clock_offset) <= _YEAR:
+            raise ConfigError(f"clock_offset must be a year at most, in seconds, not {self.clock_offset}")
         if self.checksum not in ("zero", "real"):
             raise ConfigError(f'checksum must be "zero" or "real", not {self.checksum!r}')

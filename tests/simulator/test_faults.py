@@ -8,7 +8,7 @@ from client import FREE, Client
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from okstream.errors import ConfigError
-from okstream.simulator import Fault, Simulator
+from okstream.simulator import Fault, Settings, Simulator
 
 
 async def test_drop_ends_without_a_close_frame_and_leaves_a_ghost():
@@ -128,8 +128,15 @@ def test_a_bad_fault_names_what_exists():
         Fault.parse("nonsense")
     with pytest.raises(ConfigError, match="seconds"):
         Fault.parse("stall:colour=red")
-    with pytest.raises(ConfigError, match="number"):
-        Fault.parse("stall:seconds=red")
+    for number in ("red", "nan", "-1", "inf"):
+        with pytest.raises(ConfigError, match="seconds must be a number from 0 on"):
+            Fault.parse(f"stall:seconds={number}")
+
+
+@pytest.mark.parametrize("offset", [float("nan"), 1e99, -1e12])
+def test_a_clock_that_no_calendar_has_is_refused(offset):
+    with pytest.raises(ConfigError, match="clock_offset must be a year at most"):
+        Settings(clock_offset=offset)
 
 
 async def test_a_sequence_reset_keeps_the_chain():
