@@ -299,6 +299,11 @@ class Stream:
         for sub in subs:
             self._links.assign(place, sub)
 
+    @property
+    def instance(self) -> str:
+        """What this stream calls itself: its `started` says it, and the ids of its gaps begin with it."""
+        return self._statements.instance
+
     def state(self) -> StreamState:
         """Return what has become of each subscription, and how each sink is doing."""
         return StreamState(self._wanted.states, self._fanout.states)
@@ -364,7 +369,7 @@ class Stream:
         return Status(self._places.name, None, None, None, None, self._wall_ns(), state, detail)
 
     def _head(self) -> Status:
-        return self._status("started", {"version": VERSION, "schema": SCHEMA, "instance": self._statements.instance})
+        return self._status("started", {"version": VERSION, "schema": SCHEMA, "instance": self.instance})
 
     def _put(self, said: Status) -> None:
         if self._journal is not None:

@@ -634,6 +634,19 @@ def test_dead_letters_beside_the_files_are_no_records_of_theirs(tmp_path):
     assert "there are no records in there" in cli(tmp_path / "dead.jsonl")[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.txt", b"no record\nin sight"),
+        ("records.jsonl.gz", b"\x1f\x8b\x08\0"),
+        ("program", b"\x7fELF" + bytes(99)),
+    ],
+)
+def test_what_is_neither_called_nor_like_a_file_of_records_is_none_that_is_torn(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert cli(tmp_path / name) == (2, "", f"okstream: {tmp_path / name}: there are no records in there\n")
+
+
 @pytest.mark.parametrize("name", ["nothing", "no*thing", "."])
 def test_where_there_is_nothing_to_read_the_verb_says_so(tmp_path, name):
     code, text, complaint = cli(tmp_path / name)

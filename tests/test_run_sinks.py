@@ -13,6 +13,8 @@ import pytest
 from nats_server import free_port, nats_server
 from support.commands import OKSTREAM, TIMEOUT, calm, clean_environment, okstream, records
 
+from okstream.version import VERSION
+
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 SOURCE = '[[source]]\nvenue = "sim"\nsubscriptions = ["trades:BTC-USDT", "book:BTC-USDT-SWAP"]\n'
 
@@ -232,6 +234,7 @@ spool_always = true
         _, over, code = ended(process)
     assert code in (0, 4)
     assert all(LOGGED.fullmatch(line) for line in (begun + over).splitlines())
+    assert re.search(rf"^\S+ INFO okstream: {re.escape(VERSION)}, instance [0-9a-f]{{8}}, config\.toml\n", begun)
     assert re.search(r"INFO okstream: finished what a run before left: days/.*\.jsonl, and \d+ more files\n", begun)
     assert re.search(rf"days/.*: goes on after {TIME}, of \d+ subscriptions?: .* is a gap \(start\)\n", begun)
     assert "sink days: open\n" in begun

@@ -16,6 +16,7 @@ import orjson
 
 from okstream.coverage import Broken, Part, Said, Stretch, Subscription
 from okstream.errors import ConfigError
+from okstream.zstd import MAGIC
 
 from .disk import same
 from .names import MANIFEST, PART, Template, number
@@ -161,7 +162,7 @@ def _read(path: Path) -> File:
         if digest != file.manifest["sha256"]:
             return _void(file, "corrupt: not what its manifest says")
         _raw(file)
-    elif damage is not None:
+    elif damage is not None and not _foreign(path):
         file.problem = f"torn: {damage}"
         file.part.broken("torn")
     elif path.name.endswith(PART) and not _writing(path):
@@ -171,6 +172,13 @@ def _read(path: Path) -> File:
         file.part.detached("no manifest")
         file.part.broken("no manifest")
     return file
+
+
+def _foreign(path: Path) -> bool:
+    """Whether neither its name nor what it begins with is that of a file of records, be it torn or full of zeros."""
+    with path.open("rb") as stream:
+        begins = stream.read(len(MAGIC))
+    return not path.name.removesuffix(PART).endswith(ENDINGS) and begins != MAGIC and begins[:1] not in (b"{", b"\0")
 
 
 def sources(files: Iterable[File]) -> dict[str, list[Part]]:

@@ -17,6 +17,7 @@ from okstream.sinks import Sink
 from okstream.sinks.lines import Lines
 from okstream.stream import Stream
 from okstream.venues import Venue
+from okstream.version import VERSION
 
 from .plan import Place, described, on_disk
 from .record import said_of
@@ -63,6 +64,7 @@ async def run(arguments: argparse.Namespace) -> int:
         _plan(settings, stream)
         for odd in config.idle_filters(settings):
             log.warning("%s: %s", arguments.config, odd)
+    log.info("%s, instance %s, %s", VERSION, stream.instance, arguments.config)
     only = sinks[0][0] if len(sinks) == 1 else None
     reader_gone = only.reader_gone if isinstance(only, Lines) else None
     try:
