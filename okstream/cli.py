@@ -62,6 +62,7 @@ def _leave(code: int) -> NoReturn:
 
 _QUOTE = "'"
 _SLOWEST = 0.001
+_PATIENCE = 1.0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -352,8 +353,31 @@ def asyncio_run(work: Coroutine[Any, Any, int]) -> int:
     except ImportError:
         import asyncio
 
-        return asyncio.run(work)
-    return uvloop.run(_without_what_was_given_up(work))
+        return asyncio.run(_without_what_goes_on(work))
+    return uvloop.run(_without_what_was_given_up(_without_what_goes_on(work)))
+
+
+async def _without_what_goes_on(work: Coroutine[Any, Any, int]) -> int:
+    """Await `work`; where something then does not end although it is told to, the process ends with `work`."""
+    import asyncio
+
+    code = OK
+    failure: OkstreamError | None = None
+    try:
+        code = await work
+    except OkstreamError as error:
+        code, failure = exit_code(error), error
+    if left := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_PATIENCE)
+    if left and failure is not None and code != OK:
+        complain(str(failure))
+    if left:
+        os._exit(code)
+    if failure is not None:
+        raise failure
+    return code
 
 
 async def _without_what_was_given_up(work: Coroutine[Any, Any, int]) -> int:

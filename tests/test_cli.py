@@ -116,6 +116,38 @@ def test_a_lookup_that_was_given_up_is_not_told_of_when_it_fails_and_a_mistake_i
     assert ("no such host" in done.stderr, "mistake" in done.stderr) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("last", "code", "says"), [("return 4", 4, ""), ("raise SinkError('it broke')", 5, "okstream: it broke\n")]
+)
+def test_what_goes_on_though_it_was_told_to_end_does_not_keep_the_process(last, code, says):
+    script = f"""
+import asyncio
+from okstream import cli
+from okstream.errors import SinkError
+
+async def deaf():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+async def work():
+    global task
+    task = asyncio.create_task(deaf())
+    await asyncio.sleep(0)
+    {last}
+
+def run(arguments):
+    return cli.asyncio_run(work())
+
+cli._list = run
+cli.main(["list", "venues"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (code, says)
+
+
 def test_version_and_help_load_nothing_heavy():
     code = "import sys, okstream.cli as c\ntry: c.main({!r})\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
     for argument in (["--version"], ["--help"], ["stream", "--help"]):

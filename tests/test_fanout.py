@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -380,6 +381,57 @@ def test_what_is_left_when_time_is_up_is_lost_and_known_for_each():
         return [(state.name, state.written, state.lost) for state in lanes.fanout.states]
 
     assert testing.run(scenario) == [("kept", 0, 10), ("kept-2", 10, 0)]
+
+
+@pytest.mark.parametrize("where", ["write", "close"])
+def test_a_sink_that_goes_on_though_it_was_cancelled_is_left_and_the_others_are_closed(where: str, caplog: Any):
+    class Deaf(Kept):
+        def __init__(self, where: str) -> None:
+            super().__init__()
+            self.where, self.calls, self.over = where, list[str](), asyncio.Event()
+
+        async def write(self, batch: Sequence[Entry]) -> None:
+            await self.called("write")
+
+        async def close(self) -> None:
+            await self.called("close")
+
+        async def called(self, what: str) -> None:
+            self.calls.append(what)
+            while self.where == what and not self.over.is_set():
+                with suppress(asyncio.CancelledError):
+                    await self.over.wait()
+
+    async def scenario() -> None:
+        deaf, other = Deaf(where), Deaf("nowhere")
+        lanes = Lanes(fanout((deaf, LaneOptions(name="deaf")), other), lambda: Delivery(None), lambda error: None)
+        await lanes.open()
+        lanes.fanout.put(lived().push(trades(1), RECV))
+        assert await lanes.close(3) == (where == "write")
+        assert (deaf.calls, other.calls) == (["write"] if where == "write" else ["write", "close"], ["write", "close"])
+        closed = asyncio.get_running_loop().time()
+        await lanes.close(3)
+        assert asyncio.get_running_loop().time() == closed
+        deaf.over.set()
+        await asyncio.sleep(1)
+
+    testing.run(scenario)
+    assert [message for message in caplog.messages if message.startswith("deaf")] != []
+
+
+def test_a_sink_that_quits_in_its_close_is_said_and_the_others_are_closed(caplog: Any):
+    class Quitting(Kept):
+        async def close(self) -> None:
+            raise SystemExit(9)
+
+    async def scenario() -> None:
+        lanes = Lanes(fanout(Quitting(), Kept()), lambda: Delivery(None), lambda error: None)
+        await lanes.open()
+        lanes.fanout.put(lived().push(trades(1), RECV))
+        assert await lanes.close(3) == 0
+
+    testing.run(scenario)
+    assert "quitting was not closed properly: it wants the process to end" in caplog.messages
 
 
 def test_each_line_is_what_it_is_about():

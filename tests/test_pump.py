@@ -358,16 +358,21 @@ def test_a_file_for_dead_letters_that_cannot_be_written_is_said_and_harms_nothin
 # -- a sink that is down at the start
 
 
-def test_a_sink_that_is_down_at_the_start_fails_the_start():
+NOT_OPENED = [ConnectionRefusedError("nobody there"), ZeroDivisionError("nobody there"), SystemExit("nobody there")]
+
+
+@pytest.mark.parametrize("error", NOT_OPENED, ids=repr)
+def test_a_sink_that_is_down_at_the_start_fails_the_start(error: BaseException):
     sink = Scripted()
-    sink.openings = [ConnectionRefusedError("nobody there")]
+    sink.openings = [error]
     with pytest.raises(SinkError, match="nobody there"):
         virtually(pump(sink))
 
 
-def test_a_sink_that_is_down_at_the_start_is_left_out():
+@pytest.mark.parametrize("error", NOT_OPENED, ids=repr)
+def test_a_sink_that_is_down_at_the_start_is_left_out(error: BaseException):
     sink = Scripted()
-    sink.openings = [ConnectionRefusedError("nobody there")]
+    sink.openings = [error]
     one = pump(sink, on_start="ignore")
     virtually(one)
     assert (one.state.state, sink.calls) == ("failed", ["open", "close"])

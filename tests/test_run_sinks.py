@@ -57,6 +57,15 @@ class Down(Sink):
 class Wrong(Sink):
     async def write(self, batch):
         raise ZeroDivisionError("oh")
+
+
+class Quitting(Sink):
+    async def write(self, batch):
+        raise SystemExit(9)
+
+
+class QuittingApart(Quitting):
+    threaded = True
 """
 
 
@@ -138,7 +147,13 @@ def test_the_reader_of_one_sink_may_leave(folder):
 
 
 @pytest.mark.parametrize(
-    ("sink", "says"), [("Failing", "broken failed: the paper is out"), ("Wrong", "broken failed, which is a mistake")]
+    ("sink", "says"),
+    [
+        ("Failing", "broken failed: the paper is out"),
+        ("Wrong", "broken failed, which is a mistake"),
+        ("Quitting", "broken failed, which is a mistake"),
+        ("QuittingApart", "broken failed, which is a mistake"),
+    ],
 )
 def test_a_sink_that_fails_is_named_and_the_others_go_on(folder, sink, says):
     with running(folder, FILE + f'[sink.broken]\ntype = "mysinks:{sink}"\n') as process:

@@ -1,6 +1,7 @@
 """The sinks of a stream while it runs: they come and go, and fail, each for itself."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 
 from ..errors import ConfigError, SinkError, reason
@@ -9,11 +10,11 @@ from ..options import LaneOptions
 from ..sinks import Sink
 from ..states import SinkState
 from . import Fanout
-from .closing import CLOSING
+from .closing import CLOSING, GRACE
 from .filters import Filters
 from .pump import Pump
 
-_GRACE = 1.0
+log = logging.getLogger("okstream.sinks")
 
 
 class Lanes:
@@ -86,7 +87,7 @@ class Lanes:
                     raise SinkError(f"{pump.name}: the stream was closed while this was being opened")
             except BaseException:
                 self.fanout.remove(pump)
-                await pump.close(_GRACE)
+                await pump.close(GRACE)
                 raise
             finally:
                 self._opening = None
@@ -134,10 +135,19 @@ class Lanes:
             _, late = await asyncio.wait(tasks, timeout=drain)
         for task in late:
             task.cancel()
-        # A sink is never closed while it writes.
-        if late:
-            await asyncio.wait(late)
-        await asyncio.gather(*(pump.close(_GRACE if self._hurried else CLOSING) for pump in pumps))
+        await asyncio.gather(*map(self._close, pumps))
+
+    async def _close(self, pump: Pump) -> None:
+        """Close a sink that has ended what it does, or was told to."""
+        within = GRACE if self._hurried else CLOSING
+        task = self._tasks.get(pump)
+        if task is not None:
+            await asyncio.wait([task], timeout=within)
+        stuck = task is not None and not task.done()  # a sink is never closed while it writes
+        if stuck:
+            self._tasks.pop(pump, None)
+            log.error("%s does not end what it does, and is left to itself", pump.name)
+        await pump.close(within, leave=stuck)
 
     def _run(self, pump: Pump) -> None:
         pump.on_failed = self._failed

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..entries import Entry
 from ..errors import (
+    ConfigError,
     ReaderGoneError,
     RejectedError,
     ReopenError,
@@ -41,6 +42,8 @@ log = logging.getLogger("okstream.sinks")
 
 SLOW = 0.05
 """Seconds that a step of a sink's `write` may hold the loop without being counted."""
+
+_ANYTHING = (Exception, SystemExit)  # whatever a sink of anybody's raises: the boundary between it and okstream
 
 
 class Pump:
@@ -124,8 +127,7 @@ class Pump:
     def state(self) -> SinkState:
         """How the sink is doing."""
         now, lane, spooling = self._around.wall_ns(), self.lane, self._spooling
-        times = [self._pending[0].recv] if self._pending else []
-        times += [lane.oldest] if lane.oldest is not None else []
+        times = [at for at in (self._pending[0].recv if self._pending else None, lane.oldest) if at is not None]
         state, since, detail = self._state, self._since, self._detail
         if spooling is not None and spooling.trouble is not None and state == "ok":
             state, (since, detail) = "recovering", spooling.trouble
@@ -152,7 +154,11 @@ class Pump:
         try:
             await self._prepare(begin=False)
             await self._open()
-        except (SinkError, OSError) as error:
+        except ConfigError:
+            raise
+        except _ANYTHING as error:
+            if not isinstance(error, SinkError | OSError):
+                log.error("%s cannot be opened, which is a mistake of its own", self.name, exc_info=True)
             spool = "its spool " if isinstance(error, SpoolError) else ""
             if self.options.on_start == "fail":
                 if isinstance(error, ReaderGoneError):
@@ -182,7 +188,7 @@ class Pump:
             level = logging.INFO if isinstance(error, ReaderGoneError) else logging.ERROR
             log.log(level, "%s failed: %s", self.name, reason(error, self.name))
             self._fail(error)
-        except Exception as error:  # whatever a sink of anybody's raises: the boundary between it and okstream
+        except _ANYTHING as error:
             log.exception("%s failed, which is a mistake of its own", self.name)
             self._fail(error)
         if self._state == "failed":
@@ -192,10 +198,10 @@ class Pump:
         """Write what waits, then return from `run`."""
         (self._spooling or self._batches).finish()
 
-    async def close(self, within: float = CLOSING) -> None:
-        """Close the sink, `within` so many seconds; `run` has ended."""
+    async def close(self, within: float = CLOSING, *, leave: bool = False) -> None:
+        """Close the sink, `within` so many seconds; `run` has ended, or will not: then the sink is to be left."""
         self.done.set()
-        await self._closing.within(within)
+        await self._closing.within(within, leave=leave)
 
     async def _put_away(self) -> None:
         """What is left can still be put on the disk."""
@@ -373,10 +379,7 @@ class Pump:
 
     def _part(self, batch: Batch, data: int) -> None:
         """So many records of `batch` are dealt with before the others."""
-        if self._spooling is None:
-            self._batches.part(batch, data)
-        else:
-            self._spooling.part(batch, data)
+        (self._spooling or self._batches).part(batch, data)
 
     async def _around_holes(self, batch: Batch, pending: Sequence[Entry]) -> Sequence[Entry]:
         before = self._holes.dropped
@@ -393,5 +396,4 @@ class Pump:
             self._warn("slow", "%s held everything up for %.0f ms in `write`", self.name, seconds * 1000)
 
     def _dropping(self) -> None:
-        dropped = self.lane.dropped
-        self._warn("full", "%s does not keep up: %d dropped so far, gaps say where", self.name, dropped)
+        self._warn("full", "%s does not keep up: %d dropped so far, gaps say where", self.name, self.lane.dropped)

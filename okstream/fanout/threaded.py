@@ -89,7 +89,10 @@ class Threaded:
         async def work() -> T:
             assert self._one is not None
             async with self._one:
-                return await call(*arguments)
+                try:
+                    return await call(*arguments)
+                except (SystemExit, KeyboardInterrupt) as error:  # they would end its loop, and no answer ever come
+                    raise RuntimeError(f"{self._name} raised {type(error).__name__}") from error
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self._loop))
 
