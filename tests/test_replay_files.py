@@ -7,6 +7,7 @@ import hashlib
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -446,6 +447,22 @@ def test_segments_follow_each_other_however_their_files_are_named_and_each_is_pl
     lines, _, error = played(files[3], *reversed(files), tmp_path / "1")
     assert error is None
     assert sorted([lines[: len(one)], lines[len(one) :]]) == sorted([one, other])
+
+
+def test_of_several_copies_of_a_segment_the_whole_one_is_played(tmp_path):
+    """As in a backup: copied while it was written, and again when it was whole."""
+    live = journalled(tmp_path / "journal", segment_bytes=3000)
+    whole = found([tmp_path / "journal"])
+    assert len(whole) > 3
+    backup = tmp_path / "backup"
+    shutil.copytree(tmp_path / "journal", backup)
+    for path in whole[1:]:
+        (backup / f"{path.name}.part").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (backup / f"{whole[0].name}.part").write_bytes(whole[0].read_bytes())
+    assert found([backup]) == [backup / path.name for path in whole]
+    for places in ([backup], [tmp_path / "journal", backup], [backup, tmp_path / "journal"]):
+        lines, _, error = played(*places)
+        assert (lines, error) == (live, None)
 
 
 def test_of_a_folder_only_journals_are_played_unless_it_has_none(tmp_path):

@@ -179,22 +179,28 @@ def journals(places: list[Path]) -> list[list[Path]]:
     """
     Return the journals and recordings that `places` name: files as they are, of a folder the segments in it.
 
-    Each has its segments in the order of their numbers, and stands where the first of them did.
+    Each has its segments in the order of their numbers, and stands where the first of them did. Of copies of a segment
+    the largest counts: one that was made before the segment was whole has less.
 
     Raises:
         ConfigError: there is none, or it cannot be looked at.
     """
-    firsts: dict[Path, bytes] = {}
+    named: dict[str | Path, dict[int, Path]] = {}
     for place in places:
         try:
-            firsts |= {path: first for path, first in _named(place).items() if path not in firsts}
+            for path, first in _named(place).items():
+                instance, segment = _head(first)
+                segments = named.setdefault(instance or path, {})
+                if segment not in segments or _weight(segments[segment]) < _weight(path):
+                    segments[segment] = path
         except OSError as error:
             raise ConfigError(f"{error.filename or place}: {error.strerror}") from None
-    named: dict[str | Path, list[tuple[int, Path]]] = {}
-    for path, first in firsts.items():
-        instance, segment = _head(first)
-        named.setdefault(instance or path, []).append((segment, path))
-    return [[path for _, path in sorted(segments)] for segments in named.values()]
+    return [[path for _, path in sorted(segments.items())] for segments in named.values()]
+
+
+def _weight(path: Path) -> tuple[int, bool]:
+    """Return what the largest copy has most of: bytes, or a name of its own where they are the same."""
+    return path.stat().st_size, not path.name.endswith(PART)
 
 
 def _named(place: Path) -> dict[Path, bytes]:
