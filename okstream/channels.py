@@ -118,6 +118,8 @@ def subscriptions(channel: str, items: Iterable[str], account: str | None = None
 
 def read(channel: str | Subscription, items: tuple[str, ...], account: str | None) -> list[Subscription]:
     """Read what a caller names in one of three ways: a subscription, its text form, or a channel and its items."""
+    if wrong := [item for item in (channel, *items) if not isinstance(item, (str, Subscription))]:
+        raise ConfigError(f"{wrong[0]!r} is no text; write each by itself: 'ticker', 'BTC-USDT', 'ETH-USDT'")
     if isinstance(channel, Subscription):
         if items:
             raise ConfigError(f"{channel} is a whole subscription; leave out {', '.join(items)}")

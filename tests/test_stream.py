@@ -444,6 +444,8 @@ def test_two_exchanges_and_two_accounts_in_one_stream():
         (("ticker",), {}, "wants an instrument"),
         (("ticker:BTC-USDT", "ETH-USDT"), {}, "names its items already"),
         ((Subscription("ticker", "BTC-USDT"), "ETH-USDT"), {}, "whole subscription"),
+        (("ticker", ["BTC-USDT", "ETH-USDT"]), {}, r"^\['BTC-USDT', 'ETH-USDT'\] is no text; write each by itself"),
+        ((None,), {}, "^None is no text"),
         ((BTC, {"venue": "okkx"}), {}, "There are: .*okx"),
     ],
 )
@@ -465,6 +467,22 @@ def test_a_stream_that_cannot_be_says_what_there_is():
         Stream("sim", dialect="v5")
     with pytest.raises(ConfigError, match="in this process"):
         Stream("sim", url="ws://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sinks": [Lines]}, "'Lines' is no sink: that is an object with open, write, close"),
+        ({"sinks": "stdout"}, "'str' is no sink"),
+        ({"sinks": [LaneOptions()]}, "'LaneOptions' is no sink"),
+        ({"journal": "folder"}, r"journal: 'folder' is none; make one with okstream\.Journal"),
+        ({"local": ["eth0"]}, "local: 'eth0' is no address"),
+        ({"local": "192.0.2.1"}, "local: '1' is no address; write a list"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named_before_anything_is_opened(options, said):
+    with pytest.raises(ConfigError, match=said):
+        Stream("sim", **options)
 
 
 @pytest.mark.parametrize("name", ["okex-v3", "okcoin-v3", "okex-v1", "okcoin-v1"])

@@ -17,14 +17,13 @@ from okstream.durations import seconds
 from okstream.errors import ConfigError
 from okstream.fanout.filters import Filters
 from okstream.options import LANE_BYTES, MIB, LaneOptions, WhenFull
-from okstream.sinks import SINKS, Sink
+from okstream.sinks import METHODS, SINKS, Sink
 
 from .wording import complaints, either, meant
 
 _NAME = re.compile(r"[\w-]+", re.ASCII)
 _KIB = 1024
 _SIZES = ("_mib", "_kib")
-_METHODS = ("open", "write", "close")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -200,9 +199,9 @@ def sink_class(kind: str) -> type[Any]:
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise ConfigError(f"module {place!r} has no class {name!r}{meant(name, classes)}")
-    if lacking := [method for method in _METHODS if not callable(getattr(found, method, None))]:
+    if lacking := [method for method in METHODS if not callable(getattr(found, method, None))]:
         raise ConfigError(f"{kind} is no sink: it has no {either(lacking)}")
-    if plain := [method for method in _METHODS if _is_plain(getattr(found, method))]:
+    if plain := [method for method in METHODS if _is_plain(getattr(found, method))]:
         raise ConfigError(f"{kind}: {either(plain).replace(' or ', ' and ')} must be async")
     return found
 

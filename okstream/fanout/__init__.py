@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..feed.continuity import Continuity, Delivery
 from ..options import LaneOptions
 from ..records import Book, Native, Ticker, Trade
-from ..sinks import Sink
+from ..sinks import METHODS, Sink
 from ..states import SinkState
 from .lane import Lane
 from .pump import Pump
@@ -117,6 +117,9 @@ class Fanout:
     def add(self, sink: Sink, options: LaneOptions | None) -> Pump:
         """Have `sink` served from now on; the caller opens and runs what is returned. Raises ConfigError."""
         options = options or self._default
+        if isinstance(sink, type) or not all(hasattr(sink, method) for method in METHODS):
+            kind = getattr(sink, "__name__", type(sink).__name__)
+            raise ConfigError(f"{kind!r} is no sink: that is an object with {', '.join(METHODS)}")
         if self._forms and options.form not in self._forms:
             raise ConfigError(f"this stream was opened without a {options.form} sink, so that there is no such text")
         pump = Pump(sink, options, self._name(sink, options), self._around, count=self._count)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from .. import venues
@@ -74,6 +75,13 @@ class Wiring:
         if self.rotate_after is not None and self.rotate_after < _ROTATE_LEAST:
             least = f"{_ROTATE_LEAST:.0f} s"
             raise ConfigError(f"a link is replaced when it is {least} old or older, not {self.rotate_after:g} s")
+        for address in self.local:
+            try:
+                ip_address(address)
+            except ValueError:
+                raise ConfigError(f"local: {address!r} is no address; write a list, such as ['192.0.2.1']") from None
+        if self.journal is not None and not hasattr(self.journal, "memory_bound"):
+            raise ConfigError(f"journal: {self.journal!r} is none; make one with okstream.Journal(place)")
         if self.proxy is not None:
             _check_proxy(self.proxy)
         if self.tls is not None and not (self.tls.verify_mode is ssl.CERT_REQUIRED and self.tls.check_hostname):

@@ -14,6 +14,8 @@ SINKS = {
 """Names in a configuration, and what they stand for; a name with a colon stands for itself."""
 
 FORMS = ("json", "raw")
+METHODS = ("open", "write", "close")
+"""What makes an object a sink."""
 
 
 class Sink(Protocol):
