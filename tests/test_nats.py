@@ -293,6 +293,22 @@ def who(tmp_path: Path, user: str, password: str = "marker-phrase-4d0a") -> Path
     return file
 
 
+async def test_a_line_too_slow_for_the_password_is_tried_again(tmp_path: Path):
+    more = 'authorization { user: "us", password: "marker-phrase-4d0a", timeout: 0.5 }'
+    with nats_server(tmp_path / "hasty", more) as server:
+        async with Wire(server) as wire:
+            sink = Nats(servers=wire.url, credentials=who(tmp_path, "us"))
+            wire.delay = 0.8
+            with pytest.raises(RetryError, match="Authentication Timeout"):
+                await sink.open()
+            await sink.close()
+            wire.delay = 0.0
+            await sink.open()
+            await sink.write(trades(3))
+            await sink.close()
+    assert sink.stored == 3
+
+
 async def test_where_one_server_refuses_and_another_is_away_it_is_tried_again(guarded: NatsServer):
     sink = Nats(servers=[guarded.url, f"nats://127.0.0.1:{free_port()}"])
     for _ in range(4):

@@ -27,6 +27,7 @@ _CLOSE = 0.2
 _PING_EVERY = 10
 _DENIED = "permissions violation"
 _REFUSING = ("authorization", "authentication", "nkeys")
+_SLOW = "authentication timeout"  # we were not heard in time, and may be next time
 _NO_TLS = "the server offers no TLS"
 
 
@@ -95,7 +96,7 @@ class NatsLink:
             raise RetryError(f"{server}: {self._said}") from None
         except wrong as error:
             text = reason(error).removeprefix("nats: ").strip("'")
-            refused = any(word in text.lower() for word in _REFUSING)
+            refused = any(word in text.lower() for word in _REFUSING) and _SLOW not in text.lower()
             raise (SinkError if refused else RetryError)(f"{server}: {text or type(error).__name__}") from None
         self._listening = subscription._wait_for_msgs_task
         for task in (client._reading_task, client._flusher_task):
