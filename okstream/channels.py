@@ -150,5 +150,7 @@ def no_channel(dialect: str, name: str, known: Iterable[str], natives: Iterable[
     close = get_close_matches(name, [*known, *natives], n=1, cutoff=0.55)
     if name.rstrip("s") == "candle":
         close = ["candle-1m"]
-    meant = f" Did you mean {close[0]!r}?" if close else " Write channel:instrument, for example ticker:BTC-USDT."
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    if not close and not name.islower():
+        meant = " Write channel:instrument, for example ticker:BTC-USDT."
     return ConfigError(f"{dialect} has no channel {name!r}.{meant} It has: {', '.join(ours)} and candle-1m")

@@ -6,6 +6,7 @@ Prices, sizes and times stay the text that the exchange sends.
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 import time
@@ -214,7 +215,7 @@ class Rest:
         except aiohttp.ClientHttpProxyError as error:
             raise _BusyError(f"the proxy answered with HTTP {error.status}", None, error.status) from None
         except OSError as error:
-            raise _BusyError(f"cannot reach it: {error.strerror or type(error).__name__}") from None
+            raise _BusyError(f"cannot reach it: {_reason(error)}") from None
         except aiohttp.ClientError as error:
             raise _BusyError(f"the connection was lost ({type(error).__name__})") from None
 
@@ -260,6 +261,12 @@ def read(status: int, wait: float, body: bytes, kind: type = dict) -> list[Row]:
     if code or status >= 400:
         raise RestRefusedError(what, code, status)
     raise RestError(f"HTTP {status} without an answer that can be read", None, status)
+
+
+def _reason(error: OSError) -> str:
+    """Return why nothing was reached, in the system's words where asyncio has put its own in their place."""
+    said = error.strerror or type(error).__name__
+    return os.strerror(error.errno) if error.errno and said.startswith("Connect call failed") else said
 
 
 def _line(text: str) -> str:

@@ -658,6 +658,19 @@ def test_tls_that_verifies_nothing_is_a_mistake():
         Stream("okx", tls=careless)
 
 
+@both
+def test_where_no_tls_is_spoken_the_url_is_named_as_what_may_be_wrong(loop):
+    async def scenario():
+        async with Simulator() as sim, Stream(place(sim.url.replace("ws:", "wss:"))) as streaming:
+            asking = asyncio.create_task(streaming.subscribe("ticker:BTC-USDT"))
+            while (said := await anext(streaming)).state != "disconnected":
+                pass
+            asking.cancel()
+        assert said.detail == "cannot reach the exchange: what answers there speaks no TLS; is it ws:// and not wss://?"
+
+    run(loop, scenario)
+
+
 def test_tls_does_not_disturb_a_venue_without():
     async def scenario():
         tls = ssl.create_default_context()

@@ -120,6 +120,8 @@ def describe(error: Exception) -> str:
         return f"no WebSocket handshake: {error}"
     if isinstance(error, TimeoutError):
         return f"no answer within {OPEN_TIMEOUT:.0f} s"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "cannot reach the exchange: what answers there speaks no TLS; is it ws:// and not wss://?"
     if isinstance(error, OSError):
         return f"cannot reach the exchange: {error.strerror or error}"
     return str(error) or type(error).__name__

@@ -432,6 +432,8 @@ def test_all_of_okstreams_channels_but_two_exist():
         ("tiker:BTC-USDT", "Did you mean 'ticker'"),
         ("candle-1min:BTC-USDT", "Did you mean 'candle-1m'"),
         ("candle:BTC-USDT", "Did you mean 'candle-1m'"),
+        ("BTC-USDT", "no channel 'BTC-USDT'. Write channel:instrument, for example ticker:BTC-USDT. It has: "),
+        ("zzz:BTC-USDT", "no channel 'zzz'. It has: "),
         ("pricelimit:BTC-USDT", "Did you mean 'price-limit'"),
         ("tickers:BTC-USDT", "is called 'ticker' here"),
         ("books:BTC-USDT", "is called 'book' here"),
