@@ -14,6 +14,7 @@ from support.filed import (
     DAY,
     SECOND,
     START,
+    crash,
     finished,
     gap,
     held,
@@ -162,6 +163,29 @@ async def test_a_clock_that_was_ahead_and_is_set_back_costs_one_segment_at_most(
     assert len(finished(tmp_path)) == (1 if ahead >= DAY // SECOND else 0), "what was begun ahead is over"
     await sink.close()
     assert sorted(int(one["id"]) for path in finished(tmp_path) for one in records(path)) == list(range(50))
+
+
+@pytest.mark.parametrize("ending", ["killed", "ended", "restarted in between"])
+@pytest.mark.parametrize("path", ["all.jsonl", "{inst}/{date}.jsonl", "{inst}/{date}-{hour}.jsonl", "{inst}.jsonl"])
+async def test_what_came_after_a_clock_that_was_ahead_is_proven_and_not_what_came_before(tmp_path, path, ending):
+    folder, far = tmp_path / "files", 3000 * DAY
+    sink = File(path=f"{folder}/{path}")
+    await sink.open()
+    await sink.write([trade(1, at=START + far), trade(1, "ETH-USDT", at=START + far)])
+    if ending == "restarted in between":
+        await sink.close()
+        await sink.open()
+    await sink.write([trade(2, at=START), trade(3, at=START + SECOND)])
+    for number in range(4, 8):
+        await sink.write([trade(number, at=START + number * SECOND)])
+    if ending == "killed":
+        crash(folder)
+    else:
+        await sink.close()
+    proven = await written([[trade(8, at=START + DAY)]], path=f"{folder}/{path}")
+    assert {one.inst: one.after for one in proven} == {"BTC-USDT": "7", "ETH-USDT": "1"}
+    proven = await written([], path=f"{folder}/{path}")
+    assert {one.inst: one.after for one in proven} == {"BTC-USDT": "8", "ETH-USDT": "1"}
 
 
 async def test_a_segment_that_was_begun_ahead_of_the_clock_ends_in_its_time(tmp_path):

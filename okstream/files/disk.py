@@ -130,6 +130,12 @@ def said(error: OSError | RetryError, path: Path) -> str:
     return f"{error.filename or path}: {text}{_ADVICE.get(error.errno or 0, '')}"
 
 
+def first_of(texts: list[str]) -> str:
+    """Return the first of `texts`, and how many others there are."""
+    texts = list(dict.fromkeys(texts))
+    return texts[0] if len(texts) == 1 else f"{texts[0]}, and {len(texts) - 1} more files"
+
+
 def still_at(descriptor: int, path: Path) -> bool:
     """Whether the file that is open as `descriptor` is the one at `path`: it was neither removed nor replaced."""
     try:

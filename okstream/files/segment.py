@@ -5,6 +5,7 @@ import logging
 import os
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Segment:
         self.synced = True
         self.compressed = False
         self._sha = hashlib.sha256()
+        self._ahead: dict[Key, tuple[Last, Last]] = {}  # of a clock that was set back: the last then, and as of now
         self._descriptor: int | None = None
 
     def call(self, path: Path) -> None:
@@ -176,7 +178,14 @@ class Segment:
 
     def lasts(self) -> dict[Key, Last]:
         """Return the last record of each key in it."""
-        return {whose: share.last for whose, share in self.tally.shares.items()}
+        lasts = {whose: share.last for whose, share in self.tally.shares.items()}
+        return lasts | {whose: last for whose, (one, last) in self._ahead.items() if lasts[whose] is one}
+
+    def set_back(self, now: int) -> None:
+        """The clock was set back to `now`."""
+        for whose, one in self.lasts().items():
+            if one.recv > now:
+                self._ahead[whose] = self.tally.shares[whose].last, replace(one, recv=now)
 
     def _sync(self, otherwise: int | None) -> None:
         """Make it outlive a power cut; if that fails, cut it to so many bytes."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any
@@ -53,6 +53,13 @@ def renew(lasts: dict[Key, Last], found: Mapping[Key, Last]) -> None:
     for whose, one in found.items():
         if whose not in lasts or lasts[whose].recv <= one.recv:
             lasts[whose] = one
+
+
+def set_back(lasts: dict[Key, Last], now: int) -> bool:
+    """The clock was set back to `now`: what came ahead of that counts as if it came then. Return whether some did."""
+    ahead = {whose: replace(one, recv=now) for whose, one in lasts.items() if one.recv > now}
+    lasts |= ahead
+    return bool(ahead)
 
 
 def proofs(lasts: Mapping[Key, Last]) -> list[Proven]:

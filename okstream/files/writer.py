@@ -14,12 +14,12 @@ from okstream.errors import RetryError
 from okstream.sinks import Proven
 from okstream.zstd import compressor
 
-from .disk import make_folder, said, sync_folder
+from .disk import first_of, make_folder, said, sync_folder
 from .names import MANIFEST, Template, numbers
 from .routes import OpenGaps, Route, Routes
 from .segment import Flush, RemovedError, Segment
 from .state import State, manifest_lasts
-from .tally import STATEMENTS, Key, Last, proofs, renew, until
+from .tally import STATEMENTS, Key, Last, proofs, renew, set_back, until
 
 log = logging.getLogger("okstream.sinks.file")
 
@@ -87,9 +87,9 @@ class Writer:
         self._proven = dict(self._lasts)
         if self._lasts:
             log.info("%s: goes on after %s", self._template.text, until(self._lasts))
-        newest = max((last.recv for last in self._lasts.values()), default=0)
+        self.newest = max((last.recv for last in self._lasts.values()), default=0)
         for whose, last in self._lasts.items():
-            if last.recv >= newest - _LIVELY:
+            if last.recv >= self.newest - _LIVELY:
                 self._routes.add(whose)
 
     def proven(self) -> Iterable[Proven]:
@@ -164,6 +164,11 @@ class Writer:
             if segment.begins > now + GRACE:
                 segment.ends = float("-inf")
             segment.since = min(segment.since, now)
+        for segment in (*self._segments, *self._ending):
+            segment.set_back(now)
+        set_back(self._lasts, now)
+        if set_back(self._state.lasts, now):
+            self._compact()
         self._plan(now)
 
     def _say(self, entry: Entry, position: int, whose: Key) -> None:
@@ -227,7 +232,7 @@ class Writer:
                 reasons.append(said(error, segment.part))
                 pending.update(flush.positions)
         if pending:
-            raise RetryError(_first_of(reasons), sorted(pending))
+            raise RetryError(first_of(reasons), sorted(pending))
         for segment in touched:
             segment.said.clear()
 
@@ -339,7 +344,7 @@ class Writer:
                 segment.let_go()
                 self._ending.append(segment)
         if failed:
-            log.warning("not finished yet: %s", _first_of(failed))
+            log.warning("not finished yet: %s", first_of(failed))
         try:
             for folder in folders:
                 sync_folder(folder)
@@ -387,12 +392,6 @@ class Writer:
             renew(self._lasts, lasts)
             self._state.finished(path, lasts)
         if mended:
-            log.info("finished what a run before left: %s", _first_of([str(path) for path in mended]))
+            log.info("finished what a run before left: %s", first_of([str(path) for path in mended]))
         if failed:
-            log.warning("not mended: %s", _first_of(failed))
-
-
-def _first_of(texts: list[str]) -> str:
-    """Return the first of `texts`, and how many others there are."""
-    texts = list(dict.fromkeys(texts))
-    return texts[0] if len(texts) == 1 else f"{texts[0]}, and {len(texts) - 1} more files"
+            log.warning("not mended: %s", first_of(failed))
