@@ -32,6 +32,7 @@ import okstream.testing
 from okstream.errors import ReaderGoneError, RetryError, SinkError
 from okstream.sinks import SINKS, Remembering
 from okstream.sinks.file import File
+from okstream.sinks.lines import Lines
 
 TIMEOUT = 30
 
@@ -397,6 +398,29 @@ async def test_what_is_no_plain_file_is_written_to_as_it_is(tmp_path):
     with pytest.raises(ReaderGoneError):
         await sink.write([trade(2)])
     await sink.close()
+
+
+async def test_lines_of_several_sinks_stand_whole_in_one_pipe(tmp_path):
+    """Each batch is more than a pipe holds, so that each write has to wait for the reader in its middle."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    writer = os.open(pipe, os.O_WRONLY)
+    batches = [[trade(number + 1000 * which) for number in range(1000)] for which in range(4)]
+    sinks = [File(path=str(pipe)), File(path=str(pipe)), Lines(writer, "one"), Lines(writer, "other")]
+    for sink in sinks:
+        await sink.open()
+    writing = [asyncio.create_task(sink.write(batch)) for sink, batch in zip(sinks, batches, strict=True)]
+    there = b""
+    while there.count(b"\n") < 4000:
+        there += await asyncio.to_thread(os.read, reader, 4096)
+    await asyncio.gather(*writing)
+    for sink in sinks:
+        await sink.close()
+    assert sorted(there.splitlines(keepends=True)) == sorted(entry.line for batch in batches for entry in batch)
+    os.close(writer)
+    os.close(reader)
 
 
 async def test_a_reader_that_stalls_holds_up_neither_the_loop_nor_the_end(tmp_path, caplog):

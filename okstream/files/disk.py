@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import select
+import threading
 from contextlib import suppress
 from errno import EDQUOT, EEXIST, EFBIG, EINVAL, EMFILE, EMLINK, ENOENT, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
@@ -13,7 +15,26 @@ _ADVICE = {
     EMFILE: " (this process may open no more files: ulimit -n, LimitNOFILE; or lower open_files)",
     EDQUOT: " (the quota of its user)",
 }
+_turns: dict[tuple[int, int], threading.Lock] = {}
 _NO_LINKS = frozenset({EPERM, ENOTSUP, EMLINK, EXDEV, EINVAL})
+
+
+def pass_on(descriptor: int, data: bytes) -> None:
+    """
+    Write all of `data` to a pipe, a terminal or what stdout is; raises OSError.
+
+    Of several threads that write to the same each has its turn: a pipe takes less at once than a batch, and the lines
+    of one would stand within those of another.
+    """
+    place = os.fstat(descriptor)
+    with _turns.setdefault((place.st_dev, place.st_ino), threading.Lock()):
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:
+                # Another program made the shared descriptor non-blocking: wait instead of spinning.
+                select.select([], [descriptor], [])
 
 
 def sync_folder(path: Path) -> None:

@@ -17,7 +17,7 @@ from okstream.errors import ReaderGoneError, RetryError, SinkError, reason
 from okstream.sinks import Proven
 from okstream.zstd import compressor
 
-from .disk import lock, make_folder, said, sync_folder, write_at, write_whole
+from .disk import lock, make_folder, pass_on, said, sync_folder, write_at, write_whole
 from .reading import Lines, entry, packed
 from .tally import STATEMENTS, Key, Last, Tally, key, last, proofs, row, rows, survey, until
 
@@ -207,10 +207,8 @@ class Growing:
 
     def _pass_on(self, data: bytes) -> None:
         assert self._descriptor is not None
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            pass_on(self._descriptor, data)
         except BrokenPipeError:
             raise ReaderGoneError(f"{self._path}: the reader has left") from None
         except OSError as error:

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 
 from okstream.entries import Entry
 from okstream.errors import ReaderGoneError, SinkError
+from okstream.files.disk import pass_on
 
 _LINGER = 0.02
 _LOOK_EVERY = 1.0
@@ -83,7 +84,7 @@ class Lines:
                 return
             data, future = job
             try:
-                _write_all(self._descriptor, data)
+                pass_on(self._descriptor, data)
             except BrokenPipeError:
                 _tell(loop, future, ReaderGoneError(f"{self._where}: the reader has left"))
             except OSError as error:
@@ -97,16 +98,6 @@ class Stdout(Lines):
 
     def __init__(self) -> None:
         super().__init__(1, "stdout")
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            # Another program made the shared descriptor non-blocking: wait instead of spinning.
-            select.select([], [descriptor], [])
 
 
 def _hung_up(descriptor: int) -> bool:
