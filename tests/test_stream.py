@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from support.loops import LOOPS, run
 from support.peers import http, silence, tcp
@@ -565,8 +566,23 @@ def test_raw_sinks_leave_nothing_to_iterate_over():
     async def scenario(sim, streaming):
         with pytest.raises(ConfigError, match="raw"):
             await anext(aiter(streaming))
+        with pytest.raises(ConfigError, match="`instruments` would need its records"):
+            await streaming.add_sink(Sink(), LaneOptions(form="raw", instruments=("BTC-*",)))
 
     virtually(scenario, sinks=[(Sink(), LaneOptions(form="raw"))])
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside records"])
+def test_a_raw_sink_gets_messages_of_its_instruments_whatever_other_sinks_there_are(beside: bool):
+    async def scenario(sim, streaming):
+        await streaming.subscribe("liquidations:instType=SWAP")
+        await asyncio.sleep(60)
+
+    chosen, whole = Sink(), Sink()
+    sinks: list[Any] = [(chosen, LaneOptions(name="chosen", form="raw", instruments=("BTC-*-SWAP",)))]
+    virtually(scenario, sinks=[*sinks, *[(whole, LaneOptions())] * beside])
+    insts = {row["instId"] for line in chosen.lines for row in orjson.loads(line).get("data", ())}
+    assert insts == {"BTC-USDT-SWAP"}
 
 
 def test_what_was_lost_is_counted_once():

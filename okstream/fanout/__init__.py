@@ -48,7 +48,7 @@ class Fanout:
     """
     All lanes of one stream, and the sinks behind them.
 
-    Without sinks there is one lane, for whoever iterates. `parsed`, `raw`: whether somebody wants records, or the
+    Without sinks there is one lane, for whoever iterates. `parsed`, `raw`: whether somebody needs records, or wants the
     exchange's own text.
 
     Args:
@@ -79,7 +79,8 @@ class Fanout:
         for one in sinks:
             self.add(*(one if isinstance(one, tuple) else (one, None)))
         forms: set[str] = {pump.options.form for pump in self.pumps} or {"json"}
-        self.parsed, self.raw = "json" in forms, "raw" in forms
+        # Whose a text is that tells of many instruments, only its records say.
+        self.parsed, self.raw = "json" in forms or any(pump.options.instruments for pump in self.pumps), "raw" in forms
         self._forms = forms
         if not self.pumps:
             self.read()
@@ -122,6 +123,8 @@ class Fanout:
             raise ConfigError(f"{kind!r} is no sink: that is an object with {', '.join(METHODS)}")
         if self._forms and options.form not in self._forms:
             raise ConfigError(f"this stream was opened without a {options.form} sink, so that there is no such text")
+        if self._forms and options.instruments and not self.parsed:
+            raise ConfigError("this stream was opened for raw text alone: `instruments` would need its records")
         pump = Pump(sink, options, self._name(sink, options), self._around, count=self._count)
         self.pumps.append(pump)
         self._share([*self.lanes, pump.lane])
