@@ -604,6 +604,22 @@ def test_records_of_many_instruments_in_one_subscription_are_told_apart():
     assert [line["inst"] for line in sink.lines if line["type"] == "liquidation"] == ["ETH-USDT"]
 
 
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_what_is_of_other_instruments_takes_no_room(policy: Any):
+    one = pump(sink := Scripted(), instruments=("ETH-*",), bytes=1000, when_full=policy)
+    many = lived("liquidations:instType=SWAP")
+    for ts, inst in enumerate(("ETH-USDT", *["BTC-USDT"] * 50, "ETH-USDC")):
+        details = [{"side": "buy", "sz": "1", "bkPx": "1", "ts": str(ts), "ccy": ""}]
+        row = {"instType": "SWAP", "uly": "", "details": details, "instId": inst}
+        one.lane.put(many.push(push("liquidations:instType=SWAP", row), RECV, weight=100))
+    virtually(one)
+    assert [(line["type"], line["inst"]) for line in sink.lines if line["type"] != "status"] == [
+        ("liquidation", "ETH-USDT"),
+        ("liquidation", "ETH-USDC"),
+    ]
+    assert one.lost == 0
+
+
 def test_a_lane_that_drops_is_warned_of_once_a_minute(caplog):
     async def scenario() -> None:
         one, source = pump(Scripted(), bytes=1000), lived()

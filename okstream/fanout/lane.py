@@ -238,6 +238,8 @@ class Lane:
                 continue
             if delivery.feed in self._some and delivery.records:
                 delivery = self._trimmed(delivery)
+                if not (delivery.records or delivery.statements):
+                    continue
             self._append(queue, delivery)
 
     def _trimmed(self, delivery: Delivery) -> Delivery:
