@@ -32,7 +32,7 @@ class Places:
             venue = venues.find(venue)
         if isinstance(venue, str):
             if url is not None or rest_url is not None:
-                raise ConfigError(f"{venue} runs in this process; reach one elsewhere with --venue okx and --url")
+                raise ConfigError(f"{venue} runs in this process; reach one elsewhere as venue okx, with its url")
         else:
             venue = venue if url is None else venue.at(url)
             venue = venue if rest_url is None else venue.asked_at(rest_url)

@@ -251,6 +251,14 @@ def test_check_finds_what_would_fail_at_start(tmp_path, text, complaint):
     assert done.stderr.startswith(f"okstream: {config}: ")
 
 
+def test_check_finds_a_journal_that_cannot_be(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text('journal = "{segment}.jsonl.zst"\n[[source]]\nvenue = "sim"\nsubscriptions = ["bbo:BTC-USDT"]\n')
+    done = okstream("run", "--config", str(config), "--check")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"okstream: {config}: journal: a path needs {{instance}} and {{segment}}")
+
+
 def test_a_line_that_was_left_torn_is_cut_off(tmp_path):
     config, output = tmp_path / "config.toml", tmp_path / "records.jsonl"
     output.write_text('{"whole":1}\n{"type":"tra')
@@ -277,11 +285,11 @@ def test_a_named_pipe_that_nobody_reads_is_an_output_error(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["stream", "--venue", "okex-v3", "ticker:BTC-USDT"], "okex-v3 was switched off; say with --url where"),
+        (["stream", "--venue", "okex-v3", "ticker:BTC-USDT"], "okex-v3 was switched off; give the url of"),
         (["stream", "--dialect", "okex-v3", "ticker:BTC-USDT"], "--dialect is for --venue sim; okx speaks its own"),
         (
             ["stream", *SIM[1:], "--url", "ws://127.0.0.1:1", "ticker:X"],
-            "reach one elsewhere with --venue okx and --url",
+            "reach one elsewhere as venue okx, with its url",
         ),
         (["simulate", "--port", "99999"], "a port is a number from 0 to 65535"),
         (["stream", "--duration", "-1", "ticker:BTC-USDT"], "'-1' is no duration above 0; write 100ms, 0.5s, 2m"),

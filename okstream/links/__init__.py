@@ -153,7 +153,7 @@ class Links:
         if self._venues.get(venue.name, venue) != venue:
             raise ConfigError(f"another venue is called {venue.name!r} here; give one of the two a name of its own")
         if venue.closed:
-            raise ConfigError(f"{venue.name} was switched off; say with --url where a gateway or simulator of it is")
+            raise ConfigError(f"{venue.name} was switched off; give the url of a gateway or simulator of it")
         if sub.is_pattern and not venue.answers:
             why = f"{venue.name}, as it is reached here, has no REST interface that tells what it means"
             raise ConfigError(f"{sub} is a pattern, but {why}: name each instrument instead")

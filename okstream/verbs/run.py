@@ -38,10 +38,10 @@ def check(arguments: argparse.Namespace) -> tuple[str, list[str]]:
         lines = [described(output, output.sink()) for output in outputs]
         places = _plan(settings, _stream(settings, []))
         odd = config.idle_filters(settings)
+        journal = Journal(settings.journal).memory_bound if settings.journal is not None else 0
     if settings.every is not None:
         lines.insert(0, f"books: the best {settings.depth} levels each {settings.every:g} s")
     links, books = sum(place.links for place in places), sum(place.books for place in places)
-    journal = Journal(settings.journal).memory_bound if settings.journal is not None else 0
     buffers = sum(output.options.bytes for output in outputs) + journal
     more = ", and more for what patterns mean" if any(place.patterns for place in places) else ""
     most = bound(buffers, links, settings.inflate_mib * MIB, books, settings.redundancy)
