@@ -24,7 +24,7 @@ Every exception okstream raises on purpose, sorted by what the operator can do.
 Anything else that escapes is a bug, or OSError from the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 
 class OkstreamError(Exception):
@@ -108,12 +108,12 @@ class RetryError(SinkError):
     Not all of a batch was written; the rest may be later.
 
     Args:
-        pending: positions in the batch of what is still to be written, ascending; None for all that is not rejected.
+        pending: positions in the batch of what is still to be written; None for all that is not rejected.
         rejected: positions of what can never be written, and why.
     """
 
     def __init__(
-        self, message: str, pending: Sequence[int] | None = None, rejected: Mapping[int, str] | None = None
+        self, message: str, pending: Collection[int] | None = None, rejected: Mapping[int, str] | None = None
     ) -> None:
         super().__init__(message)
         self.pending = pending

@@ -186,8 +186,9 @@ def test_what_cannot_be_written_now_is_tried_again_in_order_with_growing_pauses(
     assert (one.state.retries, one.state.state, one.lost, one.written) == (6, "ok", 0, 3)
 
 
-def test_only_what_is_pending_is_tried_again():
-    sink = Scripted(RetryError("part", [1, 2]), RetryError("part", [1]))
+@pytest.mark.parametrize("pending", [[1, 2], [2, 1, 1], {2, 1}], ids=repr)
+def test_only_what_is_pending_is_tried_again(pending: Any):
+    sink = Scripted(RetryError("part", pending), RetryError("part", [1]))
     one = pump(sink)
     put(one, lived(), 1, 2, 3)
     virtually(one)

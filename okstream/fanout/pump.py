@@ -312,7 +312,7 @@ class Pump:
                 rejected = error.rejected
             except RetryError as error:
                 trouble, rejected = error, error.rejected
-                named = range(len(pending)) if error.pending is None else error.pending
+                named = range(len(pending)) if error.pending is None else sorted(set(error.pending))
                 left = [at for at in named if at not in rejected]
             except OSError as error:
                 trouble, left = error, range(len(pending))
