@@ -34,7 +34,7 @@ from .declaring import Holes, Starts, is_data
 from .lane import Lane
 from .rejects import Rejects, parted
 from .spooling import Spooling
-from .steps import timed
+from .steps import timed, uncancelled
 from .surroundings import Surroundings
 from .threaded import Threaded
 
@@ -249,7 +249,7 @@ class Pump:
             log.info("%s was not closed properly: %s", self.name, reason(error))
 
     async def _open(self) -> None:
-        await self._sink.open()
+        await uncancelled(self._sink.open())
         first, self._opened = not self._opened, True
         if first and isinstance(self._inner, Remembering):
             proven = self._inner.proven

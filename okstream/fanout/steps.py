@@ -1,8 +1,11 @@
-"""A coroutine driven step by step, so that what it does between two waits can be timed."""
+"""What a sink does: step by step, so that what it does between two waits can be timed; and apart from what is ours."""
 
+import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
+
+from ..errors import SinkError
 
 T = TypeVar("T")
 
@@ -28,3 +31,19 @@ def timed(
             value = yield waited_for
         except BaseException as thrown:
             error = thrown
+
+
+async def uncancelled(work: Awaitable[T]) -> T:
+    """
+    Await `work`.
+
+    Raises:
+        SinkError: something that it waited for was cancelled, and we were not.
+    """
+    try:
+        return await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise SinkError("what it waited for was cancelled, and not by us") from None
