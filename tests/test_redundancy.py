@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from support.rotating import PUBLIC, virtually
+from support.rotating import CREDENTIALS, PUBLIC, virtually
 
 from okstream import ConfigError, Stream, SubscriptionRefusedError
 from okstream.records import Status
@@ -131,6 +131,21 @@ def test_a_subscription_that_both_refuse_is_refused_once_and_one_that_one_refuse
     assert counts == [0, 1]
     assert (states, gaps) == ({"live"}, [])
     assert "ticker:BTC-USDT is refused here, but asked for on another connection" in caplog.text
+
+
+@pytest.mark.parametrize("channel", ["balance_and_position", 'account:extraParams={"updateInterval":"0"}', "positions"])
+def test_of_a_user_each_state_is_delivered_once_and_in_order_though_each_connection_has_its_own_times(channel):
+    async def scenario(scene):
+        await scene.subscribe(channel)
+        await asyncio.sleep(120)
+        told = [said for said in scene.said if not isinstance(said, Status)]
+        return told, scene.gaps()
+
+    settings = {"orders_per_second": 0.3, "seed": 3}
+    told, gaps = virtually(scenario, redundancy=2, accounts=CREDENTIALS, settings=settings)
+    assert gaps == []
+    assert len(told) > 20
+    assert [one.recv for one in told] == sorted(one.recv for one in told)
 
 
 def test_two_links_are_replaced_by_age_one_beside_the_other():

@@ -33,6 +33,19 @@ def test_a_link_is_replaced_at_its_age_and_nothing_is_missing(dialect, subs):
     assert counters.closed == {}
 
 
+def test_an_account_without_news_is_no_sign_that_its_link_is_mute():
+    """What the new link shows first is the whole account once more."""
+
+    async def scenario(scene):
+        await scene.subscribe('account:extraParams={"updateInterval":"0"}')
+        await asyncio.sleep(100)
+        return scene.links(), scene.gaps()
+
+    links, gaps = virtually(scenario, rotate_after=30, accounts=CREDENTIALS, settings={"orders_per_second": 0.001})
+    assert gaps == []
+    assert links == ["started", "connecting", "live", *["rotating", "live"] * 3]
+
+
 def test_a_book_of_the_oldest_venue_is_replaced_within_a_gap():
     async def scenario(scene):
         await scene.subscribe("book:BTC-USDT")

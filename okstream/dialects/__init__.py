@@ -123,6 +123,7 @@ class Traits:
         sequenced: whether its changes are numbered and name the one before.
         checksums: whether every message of the book carries a checksum; else 0 means that there is none.
         alternative: a channel for those who may not have this one.
+        stamp: what its rows call the time of a push, which each connection has its own of.
         pace: how often it speaks; None for a channel of events, whose silence says nothing.
         canary: what goes over the same connection, and whose silence says that everything there is silent.
     """
@@ -139,6 +140,7 @@ class Traits:
     sequenced: bool = False
     checksums: bool = False
     alternative: str | None = None
+    stamp: str | None = None
     pace: Pace | None = None
     canary: Subscription | None = None
 

@@ -188,6 +188,7 @@ def traits(sub: Subscription) -> Traits:
         excludes=tuple(_key({**arg, "channel": other}) for other in _EXCLUDES.get(own, ())),
         sequenced=own.startswith("books") and own != "books5",
         alternative="book" if own in _PUBLIC_LOGIN else None,
+        stamp="pTime",
         pace=_pace(own, sub),
         canary=Subscription("account") if path == "private" else None,
     )

@@ -112,10 +112,10 @@ class Feed(Joining):
 
     def lead(self, source: Source, recv: int, reason: str) -> list[Delivery]:
         """Follow `source` from now on; deliver what it brought beyond the one that led. `reason`: of that change."""
+        self.trim(source)
         if self.leader is not None:
             self._step_back(self.leader)
         self.leader = source
-        self.trim(source)
         source.joining = self.last is not None and (source.chain is None or self.state == "live")
         waiting, source.tail = source.tail, deque()
         unnumbered = source.joining and source.chain is not None and not self.traits.sequenced
@@ -138,7 +138,8 @@ class Feed(Joining):
             return []
         self.trim(source)
         tail, long = source.tail, patience(self.traits.pace, self.bars)
-        if not tail or (recv - tail[0].recv <= long * 1e9 and len(tail) <= _TAIL):
+        first = self._beyond(source) if tail else None
+        if len(tail) <= _TAIL and (first is None or recv - first.recv <= long * 1e9):
             return []
         if self.leader is not None and not source.was_there(self.leader.heard):
             self.hold(self.leader)
@@ -147,6 +148,17 @@ class Feed(Joining):
                 return []  # what the leader has, it need not bring again
             self.doubtful = True  # what it missed before nobody saw
         return self.lead(source, recv, "stale")
+
+    def ahead(self, source: Source, recv: int) -> bool:
+        """Whether `source` shows what a leader long silent does not, which may be only behind. Changes nothing."""
+        leader = self.leader
+        if leader is None or leader is source or not source.tail or source.was_there(leader.heard):
+            return False
+        return self._was_silent(leader, recv) and self._outdone(source, max(recv, source.tail[-1].recv + 1), 0.0)
+
+    def _was_silent(self, source: Source, recv: int) -> bool:
+        pace = self.traits.pace
+        return pace is not None and recv - source.heard > 1e9 * max(_SILENT, 5 * pace.every)
 
     def lose(
         self, source: Source, reason: str, recv: int, state: str | None, detail: dict[str, Any] | None = None
@@ -163,10 +175,10 @@ class Feed(Joining):
             # Where each began later than a silence did, nobody saw what came first in it.
             witnesses = [other for other in others if other.was_there(source.heard) and not other.doubted]
             other = (witnesses or others)[0]
-            long, pace = skew(self.traits.pace, self.bars), self.traits.pace
-            if pace is not None and recv - source.heard > 1e9 * max(_SILENT, 5 * pace.every):
-                long = 0.0  # it may have been mute while that happened which the other shows
+            # One long silent may have been mute while that happened which the other shows.
+            long = 0.0 if self._was_silent(source, recv) else skew(self.traits.pace, self.bars)
             mute = reason == "stale" or source.suspect or source.doubted
+            self.trim(other)
             self.doubtful |= not witnesses and (mute or self._outdone(other, recv, long))
             return self.lead(other, recv, reason)
         if state is not None:

@@ -76,7 +76,7 @@ class Continuity:
         self.epoch = 0
         self.books = 0
         self._statements = statements
-        self._seen = Seen()
+        self._seen = Seen(traits.stamp)
         self.head = Head("", RAW, venue, sub.channel, sub.inst, sub.account, None, 0)
         self.keeps = self.keeping = keeps
         self._kept = keep()

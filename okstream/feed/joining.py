@@ -19,6 +19,9 @@ from .kept import Sides, difference, keep, put
 from .merging import SKEW_MS, mark, opaque, renumbered, shows
 from .source import Message, Source, passed
 
+_BEHIND_NS = 1_000_000_000
+"""How far one connection may be behind another with what both bring."""
+
 _ROW_BYTES = 40
 """A level, as the exchange writes it."""
 
@@ -65,9 +68,15 @@ class Joining(Continuity):
         while tail and self._covered(source, tail[0]):
             source.passed = passed(tail.popleft())
 
+    def _beyond(self, source: Source) -> Message | None:
+        """Return the first that `source` brought which is not just what the leader has, in words of its own."""
+        tail, leader = source.tail, self.leader
+        if leader is None or not opaque(tail[0].records):
+            return tail[0]
+        return next((message for message in tail if message.recv > leader.heard + _BEHIND_NS), None)
+
     def _outdone(self, source: Source, recv: int, seconds: float) -> bool:
-        """Whether `source` was where the leader is not for longer than `seconds`."""
-        self.trim(source)
+        """Whether `source` was where the leader is not for longer than `seconds`, as far as its tail goes."""
         since = None
         until = [*[message.recv for message in source.tail], recv][1:]
         for message, same, end in zip(source.tail, self._same(source), until, strict=True):
@@ -82,7 +91,7 @@ class Joining(Continuity):
             same = True
             for message in source.tail:
                 if message.records:
-                    same = shows(message.records, self.last, message.first)
+                    same = shows(message.records, self.last, message.first and source.opening(message.recv))
                 yield same
             return
         delivered, levels = self._kept.levels() if self.keeps else None, Levels()
@@ -109,9 +118,9 @@ class Joining(Continuity):
                 earlier = (record.ts or 0) < (last.ts or 0)
                 passed_by = (message.epoch, record.seq) <= (self.epoch, last.seq)
                 return earlier or (passed_by and not renumbered(record, last))
-        if message.first and opaque(record) and record.ts is None and last is not None and last.recv > message.recv:
-            return True  # without a clock nobody can tell what state this was, but a later one is delivered
-        covered, source.cursor = self._seen.covers(message.records, last, source.cursor)
+        leader = self.leader if self.leader is not source else None
+        overtaken = None if leader is None else message.recv + _BEHIND_NS < leader.heard
+        covered, source.cursor = self._seen.covers(message.records, last, source.cursor, overtaken)
         return covered
 
     def _level(self, source: Source) -> bool:

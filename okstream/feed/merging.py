@@ -5,10 +5,11 @@ A record that was delivered is told by its identity where it has one (trades, or
 sequence (books of OKX v5), and by its time and content everywhere else.
 """
 
+import operator
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 import orjson
 
@@ -31,10 +32,15 @@ Records = list[DataRecord]
 
 
 class Seen:
-    """What was delivered of one subscription, as far as it is needed to tell what comes again."""
+    """
+    What was delivered of one subscription, as far as it is needed to tell what comes again.
 
-    def __init__(self) -> None:
+    `stamp`: what rows call the time of a push, see Traits.
+    """
+
+    def __init__(self, stamp: str | None = None) -> None:
         self.repeated = 0
+        self._stamp = stamp
         self._ids = _Window(_IDS)
         self._orders: dict[str, int] = {}
         self._recent: deque[Records] = deque(maxlen=_RECENT)
@@ -55,7 +61,7 @@ class Seen:
             return self._counted(records, self._ids.add, _id)
         if kind is Order:
             return self._counted(records, self._new_order, lambda record: record)
-        ts = records[-1].ts
+        ts = self._moment(records[-1])
         if ts is None or ts <= self._latest:
             if self._known(records, ts):
                 self.repeated += len(records)
@@ -71,12 +77,15 @@ class Seen:
             return records[1:]
         return records
 
-    def covers(self, records: Records, last: DataRecord | None, cursor: int | None) -> tuple[bool, int | None]:
+    def covers(
+        self, records: Records, last: DataRecord | None, cursor: int | None, overtaken: bool | None = None
+    ) -> tuple[bool, int | None]:
         """
         Say whether another connection's `records` are delivered, or what was delivered (`last` of all) is newer.
 
         Where neither identity nor time tells, its messages are found in order among those delivered: `cursor` is the
-        place behind the last that was found, None at first; returned is where it stands now.
+        place behind the last that was found, None at first; returned is where it stands now. `overtaken`: the one that
+        leads brought something later, None where it has these itself.
         """
         if not records:
             return True, cursor
@@ -84,17 +93,43 @@ class Seen:
             return all(_id(record) in self._ids or before(record, last) for record in records), cursor
         if type(records[0]) is Order:
             return all(_whole(record) in self._ids for record in records), cursor
-        ts = records[-1].ts
-        if ts is not None and last is not None and last.ts is not None and ts != self._latest:
+        hidden = overtaken is not None and opaque(records)
+        ts = self._moment(records[-1]) if _comparable(records[-1], last) else None
+        if ts is not None and ts != self._latest and (ts < self._latest or not hidden):
             return ts < self._latest, cursor
         if _behind(records[-1], last):
             return True, cursor
         first = self._count - len(self._recent)
         start = self._count - 1 if cursor is None else cursor
+        same = self._shows_same if hidden else _same
         for at in range(max(start - first, 0), len(self._recent)):
-            if _same(records, self._recent[at]):
+            if same(records, self._recent[at]):
                 return True, first + at + 1
-        return False, cursor
+        return hidden and ts is None and bool(overtaken), cursor
+
+    def _moment(self, record: DataRecord) -> int | None:
+        """Return when the exchange says that what `record` shows was so; None where later ones may say less."""
+        if not isinstance(record, Position):
+            return record.ts
+        stamped = record.extra.get(self._stamp or "")  # its own time is that of its last change
+        return int(stamped) if isinstance(stamped, str) and len(stamped) < _DIGITS and stamped.isdecimal() else None
+
+    def _shows_same(self, some: Records, others: Records) -> bool:
+        """Whether they differ in nothing but when they were pushed."""
+        return len(some) == len(others) and all(map(operator.eq, map(self._shown, some), map(self._shown, others)))
+
+    def _shown(self, record: DataRecord) -> DataRecord:
+        if isinstance(record, Balance) and record.currency is None:
+            return replace(record, ts=None, recv=0, origin=None)
+        if isinstance(record, Position):
+            return replace(record, recv=0, origin=None, extra=self._unstamped(record.extra))
+        if isinstance(record, Native) and isinstance(record.data, dict) and isinstance(record.data.get("data"), list):
+            rows = [self._unstamped(row) if isinstance(row, dict) else row for row in record.data["data"]]
+            return replace(record, recv=0, origin=None, data={**record.data, "data": rows})
+        return replace(record, recv=0, origin=None)
+
+    def _unstamped(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if name != self._stamp}
 
     def _known(self, records: Records, ts: int | None) -> bool:
         # A clock that stands still or goes back, or none: only the content tells a repetition. Without a clock an
@@ -149,7 +184,7 @@ def _behind(record: DataRecord, last: DataRecord | None) -> bool:
 def shows(records: Records, last: DataRecord | None, first: bool) -> bool:
     """Whether `records` show but the state that `last` shows. `first`: they came right after a subscription."""
     record = records[-1]
-    if opaque(record):
+    if opaque(records):
         return first
     if last is None or type(record) is not type(last):
         return False
@@ -160,9 +195,19 @@ def shows(records: Records, last: DataRecord | None, first: bool) -> bool:
     return content(replace(record, ts=last.ts)) == content(last)
 
 
-def opaque(record: DataRecord | None) -> TypeGuard[Balance | Position | Native]:
-    """Whether its content does not tell what is new: with a time inside, or repeated every few seconds."""
-    return isinstance(record, Balance | Position | Native)
+def opaque(records: Records) -> bool:
+    """Whether their content does not tell what is new: with a time inside, or repeated every few seconds."""
+    return bool(records) and isinstance(records[-1], Balance | Position | Native)
+
+
+def unfinished(records: Records) -> bool:
+    """Whether what they show goes on with the next message."""
+    return bool(records) and isinstance(last := records[-1], Balance | Position) and last.last_page is False
+
+
+def _comparable(record: DataRecord, last: DataRecord | None) -> bool:
+    """Whether times tell which is later: those of several instruments may come in any order."""
+    return last is not None and last.ts is not None and not (isinstance(record, Native) and record.inst != last.inst)
 
 
 def _untraded(bar: Candle, last: Candle) -> bool:

@@ -13,7 +13,7 @@ from ..dialects import Decoder
 from ..records import Book, DataRecord
 from .chain import BROKEN, REPEATED, RIGHT, Chain
 from .kept import Kept, keep
-from .merging import Mark, Records, mark, renumbered
+from .merging import Mark, Records, mark, opaque, renumbered, unfinished
 
 if TYPE_CHECKING:
     from . import Delivery, Feed
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OVERDUE = 3
 _TOGETHER_NS = 2_000_000_000
 _SHAKEN_NS = 5_000_000_000
+_OPENING_NS = 5_000_000_000
 _SETTLED_NS = 2_000_000_000
 """How long after an acknowledgement what happened before it may still be on its way over another connection."""
 
@@ -54,7 +55,7 @@ class Source:
 
     `flowing`: its data goes on without a hole. `broken`: its book is void and has to be asked for anew: why (a reason
     of gap, and details), until somebody does. `tail` is what it brought before the source that leads did.
-    `latest` is the last record it brought, delivered or not.
+    `latest` is the last record it brought, delivered or not; `openings` of its messages came right after a subscribe.
     It was refused here for `refusal`; `again`: nobody else carries it now, so that it is asked for once more. Where
     only the order tells, `cursor` is how far what was delivered has been seen here. `kept` is what a numbered book has
     come to here, where another connection brings it, too.
@@ -76,6 +77,7 @@ class Source:
         self.passed: Mark | None = None
         self.heard = 0
         self.messages = 0
+        self.openings = 0
         self.latest: DataRecord | None = None
         self._decode: Decoder | None = None
         self._first = False
@@ -106,6 +108,15 @@ class Source:
         if self.chain is not None and self.chain.levels is not None:
             return self.chain.levels
         return self.kept.levels() if self.kept is not None else None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it brings more than what is there right after a subscription, or what no other has brought."""
+        return self.messages > self.openings or any(not opaque(message.records) for message in self.tail)
+
+    def opening(self, recv: int) -> bool:
+        """Whether what comes first at `recv` is there because of the subscription, and not because it happens then."""
+        return self._acknowledged is None or recv <= self._acknowledged + _OPENING_NS
 
     def settled(self, now: int) -> bool:
         """Whether it can stand in for another connection."""
@@ -212,7 +223,9 @@ class Source:
         if self._decode is None:
             return []
         records = self._decode(payload, recv)
-        first, self._first = self._first, False
+        first = self._first
+        self._first = first and unfinished(records)
+        self.openings += first and self.opening(recv)
         if self._acknowledged is None:
             self._acknowledged = recv  # the acknowledgement was lost
         self.heard = recv
@@ -248,6 +261,8 @@ class Source:
             return []
         self.heard = recv
         self.messages += 1
+        self.openings += self._first and self.opening(recv)
+        self._first = False
         self.flowing = True
         return feed.take_raw(self, recv, text, weight)
 

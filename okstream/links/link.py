@@ -281,8 +281,8 @@ class Link:
                 while not (task.done() or old.done() or talk.session is None):
                     if successor.session is None:
                         return False
-                    alive = not _mute(talk, successor, before)
-                    if successor.session.flowing and talk.session.heartbeat.heard >= opened and alive:
+                    alive = talk.session.heartbeat.heard >= opened and not _mute(talk, successor, before)
+                    if successor.session.flowing and alive and not successor.session.ahead:
                         return True
                     successor.changed.clear()
                     change = self._loop.create_task(successor.changed.wait())

@@ -172,6 +172,11 @@ class Session:
         """Whether each subscription flows, or was acknowledged long enough ago and had nothing to show."""
         return self.ready and all(source.settled(self._wall) for source in self._sources.values())
 
+    @property
+    def ahead(self) -> bool:
+        """Whether it shows what another connection, long silent there, may be about to bring."""
+        return any(source.feed.ahead(source, self._wall) for source in self._sources.values())
+
     def receive(self, data: bytes, binary: bool, now: float, recv: int) -> list[Delivery]:
         """
         Take one frame; return what it brings, in order.

@@ -73,7 +73,7 @@ class Oversight:
     @property
     def speaks(self) -> bool:
         """Whether it brings more than what is there right after a subscription, or what no other has brought."""
-        return any(source.messages > 1 or source.tail for source in self._sources.values())
+        return any(source.speaks for source in self._sources.values())
 
     def look(self, now: float, wall: int) -> list[Delivery]:
         """Judge the silence of each subscription; return what is to be said."""

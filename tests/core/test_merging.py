@@ -638,6 +638,18 @@ class TestOneLeads:
         assert [gap.reason for gap in gaps(said)] == (["stale"] * 2 if mute else [])
         assert said[-1].ts == 9
 
+    @pytest.mark.parametrize("silent", [9.0, 11.0])
+    def test_one_long_silent_is_not_let_go_while_another_shows_what_it_may_be_about_to_bring(self, silent):
+        pair = begun(TICKER, ticker(1))
+        pair.loses(pair.b)
+        pair.recv += int((silent - 10.0) * 1e9)
+        other = pair.begins()
+        assert not pair.feed.ahead(other, pair.recv)
+        assert pair.gets(other, ticker(9, "5")) == []
+        assert pair.feed.ahead(other, pair.recv) is (silent > 10)
+        assert words(pair.gets(pair.a, ticker(10, "5"))) == ["ticker"]
+        assert not pair.feed.ahead(other, pair.recv)
+
     @pytest.mark.parametrize(("last", "mute"), [("1", False), ("5", True)])
     def test_a_message_that_holds_nothing_says_nothing_of_what_the_other_missed(self, last, mute):
         pair = begun(TICKER, ticker(1))
