@@ -35,6 +35,8 @@ def credentials(source: str, environment: Mapping[str, str]) -> Credentials:
         raise ConfigError(f"credentials file {source} is not TOML") from None
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         log.warning("credentials file %s can be read by other users: chmod 600 it", source)
+    if strange := values.keys() - _NAMES.keys():
+        raise ConfigError(f"credentials file {source}: {min(strange)!r} is none of key, secret and passphrase")
     return _made(values, f"credentials file {source}", {name: name for name in _NAMES})
 
 

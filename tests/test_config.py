@@ -183,6 +183,7 @@ def test_credentials_come_from_the_environment_a_file_or_the_configuration(tmp_p
     ("content", "complaint"),
     [
         ("key = 'k'", "account.a: credentials file .* lacks secret"),
+        ("key = 'k'\nsecret = 's'\npassphrse = 'p'", "'passphrse' is none of key, secret and passphrase"),
         ("key = ", "is not TOML"),
         ("key = 1\nsecret = 2", "must be text"),
     ],
