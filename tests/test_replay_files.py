@@ -68,13 +68,13 @@ class Kept:
         pass
 
 
-def journalled(folder: Path, seconds: float = 20.0, **options: Any) -> list[bytes]:
+def journalled(folder: Path, seconds: float = 20.0, wall: Any = testing.wall_ns, **options: Any) -> list[bytes]:
     """Write a journal of the simulated exchange in `folder`; return the lines that were delivered."""
 
     async def whole() -> list[bytes]:
         sink = Kept()
         journal = Journal(str(folder), flush=0.01, **options)
-        async with Stream("sim", sinks=[sink], journal=journal, wall_ns=testing.wall_ns) as stream:
+        async with Stream("sim", sinks=[sink], journal=journal, wall_ns=wall) as stream:
             await stream.subscribe("trades:BTC-USDT")
             await stream.subscribe("book:BTC-USDT")
             await asyncio.sleep(seconds)
@@ -315,6 +315,29 @@ def test_a_journal_is_played_as_fast_as_is_asked_for(tmp_path, speed, takes):
         return took
 
     assert testing.run(whole) == pytest.approx(takes, abs=1.0)
+
+
+@pytest.mark.parametrize("step", [7200, -7200])
+def test_a_clock_that_was_set_meanwhile_changes_nothing_of_how_fast_a_journal_is_played(tmp_path, step):
+    def wall() -> int:
+        return testing.wall_ns() + step * 10**9 * (asyncio.get_running_loop().time() - began > 10)
+
+    began = testing.run(_now)
+    live = journalled(tmp_path, wall=wall)
+
+    async def whole() -> float:
+        begin = asyncio.get_running_loop().time()
+        sink = Kept()
+        async with Playback([tmp_path], [sink], speed=1) as playback:
+            await playback.wait()
+        assert sink.lines == live
+        return asyncio.get_running_loop().time() - begin
+
+    assert testing.run(whole) == pytest.approx(20, abs=1.0)
+
+
+async def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def test_what_lies_between_two_journals_is_not_waited_for(tmp_path):

@@ -43,6 +43,9 @@ LANE_BYTES = 8 * MIB
 DRAIN = 3600.0
 """Seconds that sinks have for what waits when all is read."""
 
+_LOOK_NS = 1_000_000_000
+"""Between two calls that tell the monotonic time lies no more, for each connection is looked at each second."""
+
 _EVERY = 256
 """Calls between two looks at the lanes."""
 
@@ -88,7 +91,8 @@ class Playback:
         self._life = Lifetime()
         self._lanes = Lanes(self._fanout, lambda: Delivery(None), self._life.fail, waits=True)
         self._opened = False
-        self._began: tuple[float, int] | None = None
+        self._began: tuple[float, float] | None = None
+        self._told: tuple[float, Any] | None = None
         self.lost = 0
 
     async def __aenter__(self) -> Self:
@@ -149,7 +153,7 @@ class Playback:
     async def _play(self) -> None:
         wrong: list[Path] = []
         for journal in self._journals:
-            self._began = None  # what lies between two journals is not waited for
+            self._began = self._told = None  # what lies between two journals is not waited for
             for number, path in enumerate(journal):
                 try:
                     await self._one(path)
@@ -171,7 +175,7 @@ class Playback:
         before = self.replay.inputs
         for several in self._several(path):
             if self._speed is not None:
-                await self._due(several[0].get("wall"), self._speed)
+                await self._due(several[0], self._speed)
             try:
                 self.replay.make_all(several)
             except JournalError as error:
@@ -218,15 +222,21 @@ class Playback:
         if self._fanout.reading is not None:
             await self._fanout.reading.room()
 
-    async def _due(self, wall: Any, speed: float) -> None:
-        """Wait until what came at `wall` is due."""
-        if type(wall) is not int:
+    async def _due(self, call: dict[str, Any], speed: float) -> None:
+        """Wait until `call` is due, by the journal's monotonic clock: the other may have been set meanwhile."""
+        at: Any = call.get("now")
+        wall: Any = call.get("wall")
+        if type(at) in (int, float):
+            self._told = at, wall
+        elif self._told is not None and type(wall) is type(self._told[1]) is int:
+            at = self._told[0] + min(max(wall - self._told[1], 0), _LOOK_NS) / 1e9
+        else:
             return
         now = asyncio.get_running_loop().time()
         if self._began is None:
-            self._began = now, wall
+            self._began = now, at
         began, first = self._began
-        if (delay := began + (wall - first) / 1e9 / speed - now) > 0:
+        if (delay := began + (at - first) / speed - now) > 0:
             await asyncio.sleep(delay)
 
 
