@@ -34,12 +34,12 @@ _YOUNG = 20_000
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    parser, verbs = _parser()
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        verbs[arguments.verb].error(f"unrecognized arguments: {unknown[0]}")
-    run: Callable[[argparse.Namespace], int] = arguments.run
     try:
+        parser, verbs = _parser()
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:
+            verbs[arguments.verb].error(f"unrecognized arguments: {unknown[0]}")
+        run: Callable[[argparse.Namespace], int] = arguments.run
         code = run(arguments)
     except OkstreamError as error:
         code = exit_code(error)

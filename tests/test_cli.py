@@ -225,6 +225,29 @@ def test_what_is_wrong_is_said_with_what_was_probably_meant(arguments, complaint
     assert done.stdout == ""
 
 
+IMPATIENT = """
+import sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from okstream.cli import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "arguments"),
+    [("okstream.simulator.command", ["simulate"]), ("okstream.verbs.stream", [*SIM, "ticker:BTC-USDT"])],
+)
+def test_a_ctrl_c_while_it_is_still_loading_ends_it_without_a_word(at, arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT, at, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 # -- pipes and files
 
 
