@@ -8,28 +8,48 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Mapping
 
 from okstream.errors import ConfigError, SinkError
-from okstream.simulator.faults import FAULTS, Fault
+from okstream.simulator.faults import COMMON, FAULTS, Fault
 from okstream.simulator.server import DIALECTS, Simulator
 from okstream.simulator.settings import TEST_ACCOUNT, Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    faults = "; ".join(f"{name}: {about}" for name, (_, about) in FAULTS.items())
-    parser.add_argument("--dialect", default="okx-v5", help=f"one of {', '.join(DIALECTS)}")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=0, help="0: any free port")
-    parser.add_argument("--seed", type=int, default=1, help="same seed, same market")
+    """Give `parser` the options of the simulator, and the faults as what it says below them."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _faults()
+    parser.add_argument("--dialect", default="okx-v5", help=f"one of {', '.join(DIALECTS)} (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="0, the default: any free port")
+    parser.add_argument("--seed", type=int, default=1, help="same seed, same market (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, help="how much happens; 2 is twice as much")
-    parser.add_argument("--step", type=float, default=0.010, help="seconds between two cuts of a book")
+    parser.add_argument(
+        "--step", type=float, default=0.010, help="seconds between two cuts of a book (default: %(default)s)"
+    )
     parser.add_argument("--clock-offset", type=float, default=0.0, help="seconds the exchange's clock is ahead")
-    parser.add_argument("--checksum", choices=("zero", "real"), default="zero", help="of okx-v5 books")
+    parser.add_argument(
+        "--checksum", choices=("zero", "real"), default="zero", help="of okx-v5 books (default: %(default)s)"
+    )
     parser.add_argument("--deflate", action="store_true", help="offer permessage-deflate")
     parser.add_argument("--no-limits", action="store_true", help="lift the limits on connections and requests")
     parser.add_argument(
-        "--fault", action="append", default=[], metavar="NAME[:KEY=VALUE,...]", help=faults.replace("%", "%%")
+        "--fault", action="append", default=[], metavar="NAME[:KEY=VALUE,...]", help="see below; as often as you like"
     )
+
+
+def _faults() -> str:
+    """Return each fault with its own options on a line, what it does on the next, and the options of all."""
+    lines = ["faults, and their options with defaults:"]
+    for name, (own, about) in FAULTS.items():
+        lines += [f"  {name}{_options(own)}", f"      {about}"]
+    lines += ["  options of all", f"      {_options(COMMON)[1:]}", "  for example drop:path=private,after=2"]
+    return "\n".join(lines).replace("%", "%%")
+
+
+def _options(options: Mapping[str, str]) -> str:
+    return "".join(f"{':' if not at else ','}{key}={value}" for at, (key, value) in enumerate(options.items()))
 
 
 def settings_from(args: argparse.Namespace) -> Settings:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import re
 import signal
 
 import pytest
@@ -10,12 +11,22 @@ from client import Client
 
 from okstream.errors import ConfigError
 from okstream.simulator.command import add_arguments, run
+from okstream.simulator.faults import FAULTS
 
 
 def parsed(*words):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return parser.parse_args(words)
+
+
+def test_its_help_has_each_fault_on_a_line_of_its_own():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    lines = [line.strip() for line in parser.format_help().splitlines()]
+    for name, (own, about) in FAULTS.items():
+        said, *options = re.split("[:,]", lines[lines.index(about) - 1])
+        assert (said, dict(option.split("=") for option in options)) == (name, own)
 
 
 async def test_it_serves_until_a_signal(capsys):
