@@ -33,6 +33,8 @@ Say = Callable[[str, str], None]
 """Says a line to people on stderr, however the log is set up, with how bad it is: a level of the log."""
 
 _PATIENCE = 0.5
+_GIVING_UP = 15.0
+"""Seconds that what is being opened has to end that; sinks that are open have some of them to close."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -66,7 +68,9 @@ async def serve(
     """
     answered: set[Subscription] = set()
     with stopping() as stop:
-        async with streaming:
+        if not await _entered(streaming, stop):
+            return OK
+        try:
             _opened(streaming.state().sinks)
             ends: list[Coroutine[Any, Any, int]] = [
                 after(streaming.wait(), "the stream has ended"),
@@ -84,9 +88,29 @@ async def serve(
             except SinkError:
                 code = OK  # what it was is said of each sink below
             await _closed(streaming, drain)
+        finally:
+            await streaming.close()
     worst = told(streaming.state().sinks, say)
     log.info("stopped")
     return worst if code == OK else code
+
+
+async def _entered(streaming: Stream, stop: asyncio.Event) -> bool:
+    """Open `streaming`; where `stop` comes first, give that up. Return whether it is open; raises as Stream does."""
+    opening, asked = asyncio.ensure_future(streaming.__aenter__()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([opening, asked], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        if not opening.done():
+            late = [sink.name for sink in streaming.state().sinks if sink.state == "starting"]
+            log.warning("ended before it began: %s was not open yet", late[0] if late else "something")
+            opening.cancel()
+            await asyncio.wait([opening], timeout=_GIVING_UP)
+    if not opening.done() or opening.cancelled():
+        return False
+    opening.result()
+    return True
 
 
 def _opened(sinks: Sequence[SinkState]) -> None:

@@ -42,6 +42,12 @@ class Stuck(Sink):
         await asyncio.Event().wait()
 
 
+class Opening(Sink):
+    async def open(self):
+        open("opening", "w").close()
+        await asyncio.Event().wait()
+
+
 class Failing(Sink):
     async def write(self, batch):
         self.left -= len(batch)
@@ -298,6 +304,13 @@ def test_a_sink_that_cannot_be_opened_means_what_it_is_told_to_mean(folder, on_s
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=TIMEOUT)
     assert process.returncode == code, line
+
+
+def test_a_run_ends_when_told_to_also_while_a_sink_is_opened(folder):
+    with running(folder, '[sink.hall]\ntype = "mysinks:Opening"\n' + FILE) as process:
+        wait_for(process, folder / "opening", "")
+        _, errors, code = ended(process)
+    assert (code, errors.partition(" okstream: ")[2]) == (0, "ended before it began: hall was not open yet\n")
 
 
 def test_a_broker_that_never_came_is_named_at_the_end(folder):
