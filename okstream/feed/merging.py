@@ -135,6 +135,8 @@ class Seen:
         # A clock that stands still or goes back, or none: only the content tells a repetition. Without a clock an
         # earlier content may return, so only the last one counts.
         recent = list(self._recent)[-_REPEATS if ts is not None else -1 :]
+        if isinstance(records[0], Candle) and recent and _same(records, recent[-1][-1:]):
+            return True  # the bar that came with the end of the one before
         return any(_same(records, others) for others in recent)
 
     def _counted(self, records: Records, add: Callable[[Any], bool], key: Callable[[DataRecord], Any]) -> Records:
@@ -172,9 +174,11 @@ def before(record: DataRecord, last: DataRecord | None) -> bool:
 
 
 def _behind(record: DataRecord, last: DataRecord | None) -> bool:
-    """Whether `record` is an earlier stand of the same bar as `last`."""
+    """Whether `record` is the same stand of the same bar as `last`, or an earlier one."""
     if not isinstance(record, Candle) or not isinstance(last, Candle):
         return False
+    if content(record) == content(last):
+        return True
     try:
         return float(record.volume or 0) < float(last.volume or 0)
     except ValueError:

@@ -585,6 +585,19 @@ class TestOneLeads:
         assert [gap.reason for gap in gaps(said)] == ["stale"] * 2
         assert (len(said), pair.feed.leader) == (2 + 257, later)
 
+    def test_a_bar_that_came_with_the_end_of_the_one_before_does_not_come_again(self):
+        over, begins = ["60000", *"5757333", "1"], ["120000", *"7777000", "0"]
+        pair = begun(CANDLES, push(CANDLES, over, begins))
+        pair.loses(pair.b)
+        other = pair.begins()
+        assert pair.gets(other, push(CANDLES, begins)) == []
+        pair.recv += 3_000_000_000
+        assert pair.loses(pair.a) == []
+        assert words(pair.loses(other)) == ["open disconnected", "disconnected"]
+        third = pair.begins()
+        assert words(pair.gets(third, push(CANDLES, begins))) == ["closed disconnected", "live"]
+        assert words(pair.gets(third, push(CANDLES, ["120000", *"7877111", "0"]))) == ["candle"]
+
     @pytest.mark.parametrize(
         ("closed", "prices", "volume", "mute"),
         [("1", "7777", "0", False), ("0", "7777", "0", True), ("1", "7877", "0", True), ("1", "7777", "0.1", True)],
