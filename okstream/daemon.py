@@ -68,7 +68,7 @@ async def serve(
     """
     answered: set[Subscription] = set()
     with stopping() as stop:
-        if not await _entered(streaming, stop):
+        if not await entered(streaming.__aenter__(), lambda: streaming.state().sinks, stop):
             return OK
         try:
             _opened(streaming.state().sinks)
@@ -95,15 +95,17 @@ async def serve(
     return worst if code == OK else code
 
 
-async def _entered(streaming: Stream, stop: asyncio.Event) -> bool:
-    """Open `streaming`; where `stop` comes first, give that up. Return whether it is open; raises as Stream does."""
-    opening, asked = asyncio.ensure_future(streaming.__aenter__()), asyncio.ensure_future(stop.wait())
+async def entered(
+    work: Coroutine[Any, Any, Any], sinks: Callable[[], Sequence[SinkState]], stop: asyncio.Event
+) -> bool:
+    """Await `work`, which opens `sinks`; where `stop` comes first, give that up. Return whether they are open."""
+    opening, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait([opening, asked], return_when=asyncio.FIRST_COMPLETED)
     finally:
         asked.cancel()
         if not opening.done():
-            late = [sink.name for sink in streaming.state().sinks if sink.state == "starting"]
+            late = [sink.name for sink in sinks() if sink.state == "starting"]
             log.warning("ended before it began: %s was not open yet", late[0] if late else "something")
             opening.cancel()
             await asyncio.wait([opening], timeout=_GIVING_UP)

@@ -89,11 +89,11 @@ def configured(folder, text, top=""):
 
 
 @contextmanager
-def running(folder, text, *arguments, top=""):
+def running(folder, text, *arguments, top="", verb="run"):
     """`okstream run` with a configuration, ended in any case."""
     config = configured(folder, text, top)
     with subprocess.Popen(
-        [OKSTREAM, "run", "--config", config, *arguments], cwd=folder, text=True, env=clean_environment(),
+        [OKSTREAM, verb, "--config", config, *arguments], cwd=folder, text=True, env=clean_environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:
@@ -306,11 +306,15 @@ def test_a_sink_that_cannot_be_opened_means_what_it_is_told_to_mean(folder, on_s
     assert process.returncode == code, line
 
 
-def test_a_run_ends_when_told_to_also_while_a_sink_is_opened(folder):
-    with running(folder, '[sink.hall]\ntype = "mysinks:Opening"\n' + FILE) as process:
+@pytest.mark.parametrize("verb", ["run", "replay"])
+def test_a_run_ends_when_told_to_also_while_a_sink_is_opened(folder, verb):
+    okstream("record", "--venue", "sim", "-o", "journal", "--duration", "500ms", "trades:BTC-USDT", cwd=folder)
+    text = '[sink.hall]\ntype = "mysinks:Opening"\n' + FILE
+    with running(folder, text, *["journal"] * (verb == "replay"), verb=verb) as process:
         wait_for(process, folder / "opening", "")
         _, errors, code = ended(process)
-    assert (code, errors.partition(" okstream: ")[2]) == (0, "ended before it began: hall was not open yet\n")
+    assert code == 0
+    assert errors.endswith("okstream: ended before it began: hall was not open yet\n")
 
 
 def test_a_broker_that_never_came_is_named_at_the_end(folder):

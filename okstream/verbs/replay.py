@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from okstream import config, venues
-from okstream.daemon import after, configure_log, first, stopping, told
+from okstream.daemon import after, configure_log, entered, first, stopping, told
 from okstream.errors import ConfigError, JournalError, SinkError
 from okstream.exits import LOST, OK, complain
 from okstream.journal.volumes import found
@@ -40,7 +40,9 @@ async def run(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
         code, cut = OK, False
-        async with playback:
+        if not await entered(playback.__aenter__(), lambda: playback.sinks, stop):
+            return OK
+        try:
             ends = [after(playback.wait()), after(stop.wait())]
             if isinstance(only, Lines):
                 ends.append(after(only.reader_gone()))
@@ -52,6 +54,8 @@ async def run(arguments: argparse.Namespace) -> int:
             except SinkError:
                 cut = True  # by what is in the log; what it did not get is said of each sink below
             await playback.close(_DRAIN if stop.is_set() else 3600.0)
+        finally:
+            await playback.close()
     if playback.replay.differing:
         log.warning("%d requests would not be the same today: another version wrote this journal",
                     playback.replay.differing)  # fmt: skip
