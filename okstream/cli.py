@@ -13,7 +13,12 @@ from .errors import ConfigError, OkstreamError, SinkError
 from .exits import INTERRUPTED, OK, USAGE, complain, exit_code, show
 from .version import VERSION
 
-_EPILOG = """\
+_CODES = """\
+exit codes: 0 ended as asked, 1 bug, 2 usage or configuration, 3 refused by the exchange,
+            4 ended but records were lost here, 5 output failed, 6 the exchange never answered,
+            130 second Ctrl-C
+"""
+_EPILOG = f"""\
 subscriptions:
   channel:instrument[,instrument...]      ticker:BTC-USDT  trades:BTC-USDT,ETH-USDT
   channel:key=value[,key=value...]        orders:instType=SWAP  instruments:instType=SPOT
@@ -23,10 +28,7 @@ subscriptions:
 
 durations: 100ms, 0.5s, 2m, 1h30m, 5d; a plain number is seconds
 
-exit codes: 0 ended as asked, 1 bug, 2 usage or configuration, 3 refused by the exchange,
-            4 ended but records were lost here, 5 output failed, 6 the exchange never answered,
-            130 second Ctrl-C
-"""
+{_CODES}"""
 
 _YOUNG = 20_000
 """Objects more than there were, before the next look for cycles among them."""
@@ -119,14 +121,16 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     return parser, verbs.choices
 
 
-def _add_stream(verbs: Any) -> None:
-    verb = verbs.add_parser(
-        "stream",
-        help="records to stdout, one JSON object a line",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-        allow_abbrev=False,
+def _verb(verbs: Any, name: str, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """Add a verb to `verbs`, and return its parser."""
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=epilog, allow_abbrev=False
     )
+    return verb
+
+
+def _add_stream(verbs: Any) -> None:
+    verb = _verb(verbs, "stream", "records to stdout, one JSON object a line", _EPILOG)
     _add_source(verb)
     _add_output(verb)
     _add_links(verb)
@@ -177,7 +181,7 @@ def _add_verbosity(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_run(verbs: Any) -> None:
-    verb = verbs.add_parser("run", help="the same as a daemon, from a configuration file", allow_abbrev=False)
+    verb = _verb(verbs, "run", "the same as a daemon, from a configuration file", _CODES)
     verb.add_argument("--config", required=True, metavar="FILE", help="see config.example.toml")
     verb.add_argument("--check", action="store_true", help="validate, print the plan, do not connect")
     _add_verbosity(verb)
@@ -185,21 +189,16 @@ def _add_run(verbs: Any) -> None:
 
 
 def _add_record(verbs: Any) -> None:
-    verb = verbs.add_parser(
-        "record",
-        help="a journal of all that arrives, to be replayed",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EPILOG,
-        allow_abbrev=False,
-    )
+    verb = _verb(verbs, "record", "a journal of all that arrives, to be replayed", _EPILOG)
     _add_source(verb)
     verb.add_argument(
         "-o", "--output", required=True, metavar="PLACE",
         help="a folder, or a path in .jsonl.zst with {instance}, {segment}, and {date} and {time} of when each begins",
     )  # fmt: skip
     verb.add_argument(
-        "--segment-mib", type=_positive_int, default=256, metavar="N", help="begin another segment after so much ..."
-    )
+        "--segment-mib", type=_positive_int, default=256, metavar="N",
+        help="begin another segment after so much (default: 256) ...",
+    )  # fmt: skip
     verb.add_argument(
         "--segment-time", type=_duration, default=3600.0, metavar="DURATION", help="... or so long (default: 1h)"
     )
@@ -211,7 +210,7 @@ def _add_record(verbs: Any) -> None:
 
 
 def _add_replay(verbs: Any) -> None:
-    verb = verbs.add_parser("replay", help="records of a journal or a recording, as they were live", allow_abbrev=False)
+    verb = _verb(verbs, "replay", "records of a journal or a recording, as they were live", _CODES)
     verb.add_argument("files", nargs="+", metavar="file", help="segments of a journal, folders of them, or recordings")
     verb.add_argument(
         "--speed", type=_speed, metavar="xN", help="x1 as fast as it was recorded, x10 ten times; default: as it goes"
@@ -225,13 +224,18 @@ def _add_replay(verbs: Any) -> None:
 
 
 def _add_list(verbs: Any) -> None:
-    verb = verbs.add_parser("list", help="what there is", allow_abbrev=False)
+    verb = _verb(verbs, "list", "what there is")
     verb.add_argument("what", choices=("venues", "channels"), metavar="venues|channels", help="which table")
     verb.set_defaults(run=_list)
 
 
 def _add_coverage(verbs: Any) -> None:
-    verb = verbs.add_parser("coverage", help="what of the files that were written is complete", allow_abbrev=False)
+    verb = _verb(
+        verbs,
+        "coverage",
+        "what of the files that were written is complete",
+        "exit codes: 0 all is complete, 2 there is nothing to read, 4 something is not complete",
+    )
     verb.add_argument("files", nargs="+", metavar="FILE", help="files, folders with all in them, or patterns")
     verb.add_argument("--config", metavar="FILE", help="say what it asks for and the files lack")
     verb.add_argument("--json", action="store_true", help="one JSON object a subscription")
@@ -239,7 +243,7 @@ def _add_coverage(verbs: Any) -> None:
 
 
 def _add_simulate(verbs: Any) -> None:
-    verb = verbs.add_parser("simulate", help="a simulated exchange for your own programs", allow_abbrev=False)
+    verb = _verb(verbs, "simulate", "a simulated exchange for your own programs")
     if "simulate" in sys.argv:  # its options are the simulator's own, which takes its time to import
         from importlib import import_module
 

@@ -225,6 +225,11 @@ def test_what_is_wrong_is_said_with_what_was_probably_meant(arguments, complaint
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("verb", ["stream", "run", "record", "replay", "coverage"])
+def test_the_help_of_what_a_script_may_run_has_its_exit_codes(verb):
+    assert "\nexit codes: 0 " in okstream(verb, "--help").stdout
+
+
 IMPATIENT = """
 import sys
 class Finder:
