@@ -147,6 +147,23 @@ def test_the_end_of_all_instruments_is_the_end_of_each():
     assert judged(*data(1, 2), opened, ended, *data(5, 6)) == [(1, 2), (2, 5, "disconnected", "ended"), (5, 6)]
 
 
+@pytest.mark.parametrize("name", ["{inst}.jsonl", "{inst}.jsonl.zst"])
+async def test_a_copy_of_a_segment_from_before_it_was_finished_is_not_another_one(tmp_path, name):
+    sink = File(path=f"{tmp_path}/data/{name}")
+    await sink.open()
+    await sink.write(data(1, 2))
+    shutil.copytree(tmp_path / "data", tmp_path / "backup")
+    await sink.write(data(3))
+    await sink.close()
+    shutil.copytree(tmp_path / "data", tmp_path / "backup", dirs_exist_ok=True)
+    [part_of_it] = unfinished(tmp_path / "backup")
+    files = read_all(found([tmp_path / "backup"]))
+    assert ([file.problem for file in files], coverage(sources(files))[0].records) == ([None], 3)
+    part_of_it.write_bytes(b"".join(entry.line for entry in data(7)))
+    files = read_all(found([tmp_path / "backup"]))
+    assert sorted(file.problem is not None for file in files) == [False, True]
+
+
 NOBODY_S = [
     {"inst": []}, {"inst": 7}, {"account": {}}, {"venue": None}, {"channel": [1]}, {"recv": 1.5}, {"type": 3},
     {"type": "status", "state": "live", "inst": {}}, {"type": "status", "state": ["live"]},

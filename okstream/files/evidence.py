@@ -121,14 +121,26 @@ def read(path: Path) -> File:
     """
     Read the file at `path`, and its manifest; what is wrong is in `problem` and in its part.
 
-    A .part that is finished meanwhile is read under the name it got, and `path` of what is returned is that.
+    A .part that is finished meanwhile is read under the name it got, and `path` of what is returned is that; so is one
+    that stands beside its finished file because both were copied, each in its time.
     """
     file = _read(path)
     named = path.with_name(path.name.removesuffix(PART))
     with suppress(PermissionError):
-        if named != path and (not path.exists() or same(path, named)):
+        if named != path and (not path.exists() or same(path, named) or _begins_with(named, path)):
             return _read(named)
     return file
+
+
+def _begins_with(whole: Path, part: Path) -> bool:
+    """Whether the file `whole` begins with all that is in `part`."""
+    if not whole.exists():
+        return False
+    with whole.open("rb") as one, part.open("rb") as other:
+        while piece := other.read(1 << 20):
+            if one.read(len(piece)) != piece:
+                return False
+    return True
 
 
 def read_all(paths: Iterable[Path]) -> list[File]:
