@@ -259,7 +259,9 @@ class _One:
                 after = range(position + 1, len(truth))
                 found = next((i for i in after if truth[i].sent and truth[i].content == mine), None)
                 assert found is not None, f"{self.name}: delivered what was not pushed then: {record}"
-                self._excuse(truth[position + 1 : found], declared, shown)
+                summed = self._summed(record)
+                missing = [item for item in truth[position + 1 : found] if item.sent or not summed]
+                self._excuse(missing, declared, shown)
                 position, declared = found, False
         late = [item for item in truth[position + 1 :] if item.at < self.end - TAIL]
         self._excuse(late, declared or self.feed.state == "refused", shown)
@@ -279,6 +281,11 @@ class _One:
             excused = declared or item.kind == "cached" or orjson.dumps(item.content) in shown
             assert excused, f"{self.name}: lost in silence at {item.at:.3f}: {item.record}"
             self.report.excused += 1
+
+    def _summed(self, record: DataRecord) -> bool:
+        """Whether what the exchange left out before `record` shows in its checksum if anywhere: `books` looks at it."""
+        traits = self.feed.traits
+        return isinstance(record, Book) and record.action == "update" and traits.checksums and not traits.sequenced
 
     def books(self) -> None:
         """The book made of what was delivered is right at every record between a snapshot and a gap."""
