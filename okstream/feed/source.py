@@ -225,7 +225,7 @@ class Source:
         records = self._decode(payload, recv)
         first = self._first
         self._first = first and unfinished(records)
-        self.openings += first and self.opening(recv)
+        self.openings += first and (self.opening(recv) or not opaque(records))
         if self._acknowledged is None:
             self._acknowledged = recv  # the acknowledgement was lost
         self.heard = recv
@@ -261,7 +261,7 @@ class Source:
             return []
         self.heard = recv
         self.messages += 1
-        self.openings += self._first and self.opening(recv)
+        self.openings += self._first
         self._first = False
         self.flowing = True
         return feed.take_raw(self, recv, text, weight)

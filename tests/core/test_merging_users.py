@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from exchange import V3, gaps, push, words
+from exchange import V3, gaps, push, ticker, words
 from test_merging import Pair
 
 ACCOUNT, POSITIONS = "account", "positions"
@@ -136,6 +136,18 @@ def test_what_comes_first_long_after_a_subscription_is_no_answer_to_it(seconds):
     assert pair.gets(other, both(70000, "2")) == []
     assert other.speaks is (seconds == 10)
     assert [gap.reason for gap in gaps(pair.passes(1.5))] == (["stale"] * 2 if seconds == 10 else [])
+
+
+def test_a_state_that_the_exchange_repeats_late_after_a_subscription_is_no_news():
+    pair = Pair("ticker:BTC-USDT")
+    pair.gets(pair.a, ticker(1))
+    pair.loses(pair.b)
+    other = pair.begins()
+    pair.recv += 10_000_000_000
+    assert pair.gets(other, ticker(1)) == []
+    assert not other.speaks
+    pair.gets(other, ticker(2))
+    assert other.speaks
 
 
 def test_positions_without_a_time_of_their_push_are_told_by_what_they_hold():
