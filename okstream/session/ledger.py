@@ -8,10 +8,10 @@ Rule 3: whatever is not answered in time is asked again.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import chain, filterfalse, takewhile
 
 from ..dialects import Op, Refusal
+from .asked import Request, Wish
 from .budget import Budget
 from .healing import Healing
 
@@ -25,45 +25,6 @@ _DOUBLINGS = 10
 _RETIRED = 256
 _ENVELOPE = 64
 """Bytes of a request around its arguments."""
-
-
-@dataclass(slots=True)
-class Request:
-    """One request on its way: `open` are the keys without an answer yet, with their sizes, in the order asked."""
-
-    id: str
-    op: Op
-    open: dict[str, int]
-    sent: float
-    patience: float
-    errors: list[Refusal] = field(default_factory=list)
-    arguments: int = 0
-
-    @property
-    def due(self) -> float:
-        """When to ask again; sooner where an error came that names no argument."""
-        return self.sent + (self.patience / 4 if self.errors else self.patience)
-
-    @property
-    def answering(self) -> bool:
-        """Whether it is an unsubscribe of which a part was answered."""
-        return self.op == "unsubscribe" and 0 < len(self.open) < self.arguments
-
-
-@dataclass(slots=True)
-class Wish:
-    """
-    What is to become of one key: `size` is its share of a request's bytes; those of one `group` may share one.
-
-    `overtaken`: an unsubscribe had no answer when it was subscribed to again.
-    """
-
-    size: int
-    live: bool = False
-    healing: bool = False
-    group: int = 0
-    attempts: int = 0
-    overtaken: bool = False
 
 
 class Ledger:
