@@ -118,11 +118,15 @@ class _Windows:
         touching = _touching(store)
         own = [one for one in scene.troubles if one.stroke.what in touching or one.stroke.text.startswith("flood")]
         self.own = [_window(one, cadence) for one in own]
+        stops = [_window(one, cadence) for one in scene.troubles if one.stroke.what == "stop"]
         self.restarts: list[Window] = []
         for life, one in enumerate(scene.lives):
             after = next((at for at in served[life + 1 :] if at is not None), float("inf"))
             # What else kept from it what came first is within the same gap.
-            self.restarts.append((one.asked - cadence, _reach(after + cadence, [*self.links, *self.own])))
+            # Who was stopped before it was killed had written nothing since.
+            stopped = [a for a, b in stops if a <= one.asked <= b]
+            since = min([one.asked - cadence, *stopped])
+            self.restarts.append((since, _reach(after + cadence, [*self.links, *self.own])))
 
     def hold(self, name: str, reasons: Iterable[str], since_ns: int, until_ns: int) -> None:
         """From `since_ns` to `until_ns` is within all that happened, and meets for each reason what explains it."""
