@@ -285,6 +285,7 @@ class Source:
     def forget(self) -> None:
         """Nothing counts until it is asked for again."""
         self.tail.clear()
+        self.passed = None
         self.flowing = False
         self._decode = None
         self._acknowledged = None

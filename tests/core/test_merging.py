@@ -367,6 +367,18 @@ class TestBooksWithChecksums:
         assert pair.feed.levels is not None
         assert pair.feed.levels.depth == (2, 1)
 
+    def test_what_both_lost_is_a_gap_though_one_was_mended_already(self):
+        """It was where the delivered book is before it lost that; its next snapshot is beyond."""
+        pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
+        assert pair.breaks(pair.b) == []
+        pair.b.ask()
+        assert pair.said(pair.b.acknowledge(pair.recv)) == []
+        assert pair.gets(pair.b, v3_book("partial", 3, "10")) == []
+        assert pair.gets(pair.a, v3_book("update", 3, "7", checksum=1)) == []
+        assert pair.a.broken is not None
+        said = pair.said(pair.a.lose(pair.a.broken[0], pair.recv, "void"))
+        assert words(said) == ["open checksum", "closed checksum", "book snapshot"]
+
     def test_both_lost_is_one_gap(self):
         pair = begun(BOOK, v3_book("partial", 1, "9"), dialect=V3)
         assert pair.loses(pair.a) == []
